@@ -1,0 +1,1 @@
+"""The world to tensors, Gaussians to files."""

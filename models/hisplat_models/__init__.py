@@ -1,0 +1,1 @@
+"""The HiSplat network, its Gaussians, cameras, renderers and training."""

@@ -1,0 +1,1 @@
+"""Renderers of Gaussians behind one protocol."""
