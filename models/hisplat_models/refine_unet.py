@@ -1,0 +1,163 @@
+"""A U-Net of constant width whose deepest levels attend across all views.
+
+The "U-Net with cross-view attention" of MVSplat (Chen et al., ECCV 2024), section 3.2, which
+HiSplat (ICLR 2025), section 3.3, uses to refine the cost volume and the features of each stage.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_HEAD_CHANNELS = 32
+
+
+def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
+    """Group norm with at most ``groups`` groups, as many as divide both numbers."""
+    return nn.GroupNorm(math.gcd(groups, channels), channels)
+
+
+class RefineUNet(nn.Module):
+    """Refines maps of several views: same shape in and out.
+
+    A fresh network is nearly a chain of convolutions: every residual branch ends in a group norm
+    with zero weights and learns to contribute.
+
+    Args:
+        channels: Width of every level; heads of 32 channels each (one head below 64 channels).
+        levels: Resolutions; each halves the sides.
+        attention_downsample: The downsampling (1, 2, 4, ...) at which views attend to each
+            other; None: nowhere.
+    """
+
+    def __init__(self, channels: int, levels: int, attention_downsample: int | None):
+        super().__init__()
+        possible = [2**level for level in range(levels)]
+        if attention_downsample is not None and attention_downsample not in possible:
+            raise ValueError(
+                f"Expected attention at one of {possible}, got {attention_downsample}."
+            )
+        self.stem = nn.Conv2d(channels, channels, 3, padding=1)
+        self.descents = nn.ModuleList(
+            [
+                _Descent(channels, 2**level == attention_downsample, level + 1 < levels)
+                for level in range(levels)
+            ]
+        )
+        self.middle = nn.ModuleList([_ResBlock(channels, channels) for _ in range(2)])
+        self.ascents = nn.ModuleList(
+            [
+                _Ascent(channels, 2**level == attention_downsample, level > 0)
+                for level in reversed(range(levels))
+            ]
+        )
+        self.out = nn.Conv2d(channels, channels, 3, padding=1)
+        self.out_norm = group_norm(channels)
+
+    def forward(
+        self, x: Float[Tensor, "batch view channels height width"]
+    ) -> Float[Tensor, "batch view channels height width"]:
+        """Refined maps; sides that 2^(levels - 1) does not divide are rounded up inside."""
+        batch, views = x.shape[:2]
+        h = self.stem(x.flatten(0, 1))
+        skips = [h]
+        for descent in self.descents:
+            h = descent(h, views, skips)
+        for block in self.middle:
+            h = block(h)
+        for ascent in self.ascents:
+            h = ascent(h, views, skips)
+        h = F.silu(self.out_norm(self.out(h)))
+        return h.unflatten(0, (batch, views))
+
+
+class _Descent(nn.Module):
+    """One level on the way down; appends its maps to ``skips``."""
+
+    def __init__(self, channels: int, attend: bool, downsample: bool):
+        super().__init__()
+        self.block = _ResBlock(channels, channels)
+        self.attention = _CrossViewAttention(channels) if attend else None
+        self.downsample = nn.Conv2d(channels, channels, 3, 2, padding=1) if downsample else None
+
+    def forward(self, h: Tensor, views: int, skips: list[Tensor]) -> Tensor:
+        h = self.block(h)
+        if self.attention is not None:
+            h = self.attention(h, views)
+        skips.append(h)
+        if self.downsample is not None:
+            h = self.downsample(h)
+            skips.append(h)
+        return h
+
+
+class _Ascent(nn.Module):
+    """One level on the way up; takes two maps off the end of ``skips``."""
+
+    def __init__(self, channels: int, attend: bool, upsample: bool):
+        super().__init__()
+        self.blocks = nn.ModuleList([_ResBlock(2 * channels, channels) for _ in range(2)])
+        self.attentions = nn.ModuleList()
+        if attend:
+            self.attentions.extend([_CrossViewAttention(channels) for _ in range(2)])
+        self.upsample = nn.Conv2d(channels, channels, 3, padding=1) if upsample else None
+
+    def forward(self, h: Tensor, views: int, skips: list[Tensor]) -> Tensor:
+        for index, block in enumerate(self.blocks):
+            h = block(torch.cat([h, skips.pop()], dim=1))
+            if len(self.attentions):
+                h = self.attentions[index](h, views)
+        if self.upsample is not None:
+            h = self.upsample(F.interpolate(h, skips[-1].shape[-2:], mode="nearest"))
+        return h
+
+
+class _ResBlock(nn.Module):
+    """conv, norm, SiLU twice beside a shortcut; the branch starts at zero."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm1 = group_norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.norm2 = _zero_init(group_norm(out_channels))
+        self.shortcut = None
+        if in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = F.silu(self.norm1(self.conv1(x)))
+        branch = F.silu(self.norm2(self.conv2(branch)))
+        return branch + (x if self.shortcut is None else self.shortcut(x))
+
+
+class _CrossViewAttention(nn.Module):
+    """Every pixel attends to all pixels of all views of its scene; the branch starts at zero."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.heads = max(1, channels // _HEAD_CHANNELS)
+        if channels % self.heads:
+            raise ValueError(f"{channels} channels don't split into {self.heads} attention heads.")
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.projection = nn.Conv1d(channels, channels, 1)
+        self.norm = _zero_init(group_norm(channels))
+
+    def forward(self, x: Tensor, views: int) -> Tensor:
+        _, channels, height, width = x.shape
+        tokens = x.reshape(-1, views, channels, height * width).transpose(1, 2).flatten(2)
+        # Queries, keys and values lie side by side within each head.
+        qkv = self.qkv(tokens).unflatten(1, (self.heads, 3, channels // self.heads)).mT
+        query, key, value = qkv.unbind(2)
+        message = F.scaled_dot_product_attention(query, key, value)
+        message = self.norm(self.projection(message.mT.flatten(1, 2)))
+        message = message.unflatten(2, (views, height, width)).transpose(1, 2)
+        return x + message.reshape(x.shape)
+
+
+def _zero_init(norm: nn.GroupNorm) -> nn.GroupNorm:
+    nn.init.zeros_(norm.weight)
+    nn.init.zeros_(norm.bias)
+    return norm
