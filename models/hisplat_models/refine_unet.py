@@ -5,6 +5,7 @@ HiSplat (ICLR 2025), section 3.3, uses to refine the cost volume and the feature
 """
 
 import math
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
@@ -28,30 +29,22 @@ class RefineUNet(nn.Module):
     Args:
         channels: Width of every level; heads of 32 channels each (one head below 64 channels).
         levels: Resolutions; each halves the sides.
-        attention_downsample: The downsampling (1, 2, 4, ...) at which views attend to each
-            other; None: nowhere.
+        attention: The downsampling rates, out of 1, 2, 4, ..., 2^(levels - 1), at which the
+            pixels of all views attend to each other.
     """
 
-    def __init__(self, channels: int, levels: int, attention_downsample: int | None):
+    def __init__(self, channels: int, levels: int, attention: Collection[int] = ()):
         super().__init__()
-        possible = [2**level for level in range(levels)]
-        if attention_downsample is not None and attention_downsample not in possible:
-            raise ValueError(
-                f"Expected attention at one of {possible}, got {attention_downsample}."
-            )
+        rates = [2**level for level in range(levels)]
+        if not set(attention) <= set(rates):
+            raise ValueError(f"Expected attention at some of {rates}, got {tuple(attention)}.")
         self.stem = nn.Conv2d(channels, channels, 3, padding=1)
         self.descents = nn.ModuleList(
-            [
-                _Descent(channels, 2**level == attention_downsample, level + 1 < levels)
-                for level in range(levels)
-            ]
+            [_Descent(channels, rate in attention, downsample=rate < rates[-1]) for rate in rates]
         )
         self.middle = nn.ModuleList([_ResBlock(channels, channels) for _ in range(2)])
         self.ascents = nn.ModuleList(
-            [
-                _Ascent(channels, 2**level == attention_downsample, level > 0)
-                for level in reversed(range(levels))
-            ]
+            [_Ascent(channels, rate in attention, upsample=rate > 1) for rate in reversed(rates)]
         )
         self.out = nn.Conv2d(channels, channels, 3, padding=1)
         self.out_norm = group_norm(channels)

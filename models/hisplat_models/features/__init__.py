@@ -2,5 +2,13 @@
 
 from .residual_unet import ResidualUNet, imagenet_normalised
 from .transformer import MultiViewTransformer
+from .vit import CrossViewTransformerDecoder, MonocularBranch, VisionTransformer
 
-__all__ = ["MultiViewTransformer", "ResidualUNet", "imagenet_normalised"]
+__all__ = [
+    "CrossViewTransformerDecoder",
+    "MonocularBranch",
+    "MultiViewTransformer",
+    "ResidualUNet",
+    "VisionTransformer",
+    "imagenet_normalised",
+]
