@@ -1,0 +1,131 @@
+"""Semi-global aggregation (Hirschmueller 2008) along eight paths, in two sweeps over the image.
+
+All sums are 16-bit integers with planes contiguous, so that one vector instruction serves 16 or
+32 planes: numba widens small integers, hence the three intrinsics that do not.
+"""
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+from .settings import MatchingSettings
+from .sweep_cost import COST_SCALE
+
+UNREACHABLE = 20000  # path cost beyond the first and last plane; adding a penalty cannot overflow
+
+
+@intrinsic
+def _add(typing_context, a, b):
+    """a + b in 16 bits."""
+
+    def build(context, builder, signature, args):
+        return builder.add(args[0], args[1])
+
+    return types.int16(types.int16, types.int16), build
+
+
+@intrinsic
+def _subtract(typing_context, a, b):
+    """a - b in 16 bits."""
+
+    def build(context, builder, signature, args):
+        return builder.sub(args[0], args[1])
+
+    return types.int16(types.int16, types.int16), build
+
+
+@intrinsic
+def _smaller(typing_context, a, b):
+    """min(a, b) in 16 bits."""
+
+    def build(context, builder, signature, args):
+        return builder.select(builder.icmp_signed("<", args[0], args[1]), args[0], args[1])
+
+    return types.int16(types.int16, types.int16), build
+
+
+def aggregate(cost: np.ndarray, gray: np.ndarray, settings: MatchingSettings) -> np.ndarray:
+    """Sum over eight paths (H, W, planes) int16 of a fixed-point cost; about 8 costs in size.
+
+    Args:
+        cost: (H, W, planes) bytes.
+        gray: (H, W) intensities, 0-255.
+        settings: Penalties.
+    """
+    planes = cost.shape[2]
+    small = settings.small_jump * min(1.0, max(0.5, 96 / planes))
+    large = settings.large_jump / (1 + settings.large_jump_edge * np.arange(256))
+    large = np.maximum(large, 1.5 * small)
+    total = np.empty(cost.shape, np.int16)
+    small_jump = np.int16(round(small * COST_SCALE))
+    large_jump = np.rint(large * COST_SCALE).astype(np.int16)
+    _sweep(cost, gray, small_jump, large_jump, total, False)
+    _sweep(cost, gray, small_jump, large_jump, total, True)
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _sweep(cost, gray, small_jump, large_jump, total, backward):
+    """Four paths: along the row and from the three neighbours in the row before.
+
+    Buffers have a border of zeros (columns) so that paths start at the image's edge, and one of
+    UNREACHABLE (planes).
+    """
+    height, width, planes = cost.shape
+    step = -1 if backward else 1
+    before = np.zeros((3, width + 2, planes + 2), np.int16)
+    now = np.zeros((3, width + 2, planes + 2), np.int16)
+    before_min = np.zeros((3, width + 2), np.int16)
+    now_min = np.zeros((3, width + 2), np.int16)
+    along = np.empty((2, planes + 2), np.int16)
+    for buffer in (before, now):
+        buffer[:, :, 0] = UNREACHABLE
+        buffer[:, :, planes + 1] = UNREACHABLE
+    for n in range(height):
+        y = height - 1 - n if backward else n
+        along[:] = 0
+        along[:, 0] = UNREACHABLE
+        along[:, planes + 1] = UNREACHABLE
+        along_min = np.int16(0)
+        for m in range(width):
+            x = width - 1 - m if backward else m
+            here = np.int64(gray[y, x])
+            local = cost[y, x]
+            sums = total[y, x]
+            if not backward:
+                sums[:] = 0
+            xb = min(max(x - step, 0), width - 1)
+            penalty = large_jump[abs(here - np.int64(gray[y, xb]))]
+            along_min = _extend(
+                along[m & 1], along_min, local, small_jump, penalty, along[1 - (m & 1)], sums
+            )
+            yb = min(max(y - step, 0), height - 1)
+            for k in range(3):
+                xk = min(max(x + k - 1, 0), width - 1)
+                penalty = large_jump[abs(here - np.int64(gray[yb, xk]))]
+                now_min[k, x + 1] = _extend(
+                    before[k, x + k], before_min[k, x + k], local, small_jump, penalty,
+                    now[k, x + 1], sums,
+                )  # fmt: skip
+        before, now = now, before
+        before_min, now_min = now_min, before_min
+
+
+@njit(nogil=True, cache=True)
+def _extend(before, before_min, cost, small_jump, large_jump, now, sums):
+    """Path costs at the next pixel; adds them to the sums and returns the smallest."""
+    planes = cost.size
+    ceiling = _add(before_min, large_jump)
+    below = before[0:planes]
+    same = before[1 : planes + 1]
+    above = before[2 : planes + 2]
+    out = now[1 : planes + 1]
+    smallest = np.int16(UNREACHABLE)
+    for d in range(planes):
+        best = _smaller(same[d], _add(_smaller(below[d], above[d]), small_jump))
+        best = _smaller(best, ceiling)
+        value = _add(_subtract(best, before_min), np.int16(cost[d]))
+        out[d] = value
+        sums[d] = _add(sums[d], value)
+        smallest = _smaller(smallest, value)
+    return smallest

@@ -1,0 +1,210 @@
+"""Matching on CPUs: compiled kernels, one thread per view."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numba import njit
+
+from .aggregation import aggregate
+from .consistency import (
+    Selection,
+    add_partner_color,
+    consistency_error,
+    occlusion_aware_cost,
+    select,
+    visibility,
+)
+from .filling import background_planes, distance_to_trusted, fill_by_fit
+from .geometry import Sweep
+from .prior import CANDIDATE_NAMES, EVIDENCE_NAMES
+from .settings import MatchingSettings
+from .sweep_cost import COST_SCALE, pack_colors, sweep_cost
+
+Result = TypeVar("Result")
+COST_SQUASH = 8 * 12 * COST_SCALE  # aggregated cost that is squashed to 1 - 1/e
+
+
+def squash_cost(total: np.ndarray) -> np.ndarray:
+    """Aggregated costs as [0, 1], 1 is bad."""
+    return 1 - np.exp(-np.maximum(total, 0).astype(np.float32) / COST_SQUASH)
+
+
+def match_scene(
+    images: np.ndarray, sweeps: list[Sweep], settings: MatchingSettings, threads: int
+) -> list[dict[str, np.ndarray]]:
+    """Maps of each view of one scene (see MatchingPrior; planes instead of inverse depths).
+
+    Args:
+        images: (V, 3, H, W) in [0, 1].
+        sweeps: One per view.
+        settings: Constants.
+        threads: Views handled at a time.
+    """
+    views = range(len(sweeps))
+    packed = [pack_colors(image) for image in images]
+    gray = [np.rint(image.mean(0) * 255).astype(np.uint8) for image in images]
+    photos = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
+
+    def first_pass(view: int) -> tuple[np.ndarray, np.ndarray, Selection]:
+        others = [packed[t.other] for t in sweeps[view].transfers]
+        cost = sweep_cost(packed[view], others, sweeps[view], settings)
+        total = aggregate(cost, gray[view], settings)
+        return cost, total, select(total)
+
+    costs, totals, first = zip(*_each(first_pass, views, threads), strict=True)
+    first_maps = [s.plane for s in first]
+    checks = _each(lambda v: consistency_error(v, first_maps, sweeps, settings), views, threads)
+    trusted = [error <= settings.tolerance_px for error, _ in checks]
+
+    def second_pass(view: int) -> Selection:
+        cost = occlusion_aware_cost(view, costs[view], trusted, first_maps, sweeps, settings)
+        total = aggregate(cost, gray[view], settings)
+        _replace_untrusted(total, trusted[view], totals[view])
+        return select(totals[view])
+
+    second = _each(second_pass, views, threads)
+    maps = [s.plane for s in second]
+
+    def finish(view: int) -> dict[str, np.ndarray]:
+        error, partner = consistency_error(view, maps, sweeps, settings)
+        return _describe(
+            view, first[view], second[view], trusted[view], error <= settings.tolerance_px, error,
+            totals[view], maps, photos, sweeps, settings,
+        )  # fmt: skip
+
+    results = _each(finish, views, threads)
+    _add_visibility(results, photos, sweeps, settings)
+    return results
+
+
+def _each(work: Callable[[int], Result], views: range, threads: int) -> list[Result]:
+    """Results of ``work`` for every view; no thread outlives the call, so forking stays safe."""
+    if threads < 2:
+        return [work(v) for v in views]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, views))
+
+
+@njit(nogil=True, cache=True)
+def _replace_untrusted(total, trusted, out):
+    height, width = trusted.shape
+    for y in range(height):
+        for x in range(width):
+            if not trusted[y, x]:
+                out[y, x] = total[y, x]
+
+
+def _describe(
+    view: int,
+    first: Selection,
+    second: Selection,
+    first_trusted: np.ndarray,
+    agrees: np.ndarray,
+    error: np.ndarray,
+    total: np.ndarray,
+    maps: list[np.ndarray],
+    photos: list[np.ndarray],
+    sweeps: list[Sweep],
+    settings: MatchingSettings,
+) -> dict[str, np.ndarray]:
+    """Fills and candidates of one view."""
+    planes = sweeps[view].planes
+    trusted = agrees
+    background = background_planes(maps[view], trusted, planes, 4, settings)
+    background = background.repeat(4, 0).repeat(4, 1)
+    fill = fill_by_fit(maps[view], trusted, photos[view], background, settings)
+    fill = np.clip(fill, 0, planes - 1)
+    choice = np.where(trusted, maps[view], fill)
+    candidates = np.stack(
+        [choice, first.plane, second.plane, second.runner_up, fill, background]
+    ).astype(np.float32)
+    return {
+        "choice": choice,
+        "trusted": trusted,
+        "error": np.where(trusted, error, settings.max_consistency_px).astype(np.float32),
+        "candidates": candidates,
+        "candidate_cost": _cost_at(total, candidates),
+        "coarse_cost": _coarse_cost(total, settings.coarse_planes),
+        "sharpness": _sharpness(second),
+        "second_pass": ~first_trusted & trusted,
+        "trusted_distance": 1 - np.exp(-distance_to_trusted(trusted) / 16),
+    }
+
+
+def _sharpness(selection: Selection) -> np.ndarray:
+    best = selection.cost.astype(np.float32)
+    second = np.maximum(selection.runner_up_cost.astype(np.float32), best)
+    return 1 - (best + 1) / (second + 1)
+
+
+def _cost_at(total: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Squashed aggregated cost at the nearest planes, (K, H, W)."""
+    nearest = np.clip(np.rint(candidates), 0, total.shape[2] - 1).astype(np.int64)
+    y, x = np.indices(total.shape[:2], sparse=True)
+    return squash_cost(total[y, x, nearest])
+
+
+def _coarse_cost(total: np.ndarray, coarse_planes: int) -> np.ndarray:
+    """Minimum over 8x8 pixels and over the planes nearest to each coarse one, squashed."""
+    height, width, planes = total.shape
+    pooled = _pool(total)
+    cuts = (np.arange(coarse_planes) - 0.5) / (coarse_planes - 1) * (planes - 1)
+    starts = np.clip(np.ceil(cuts), 0, planes - 1).astype(np.int64)
+    return squash_cost(np.minimum.reduceat(pooled, starts, axis=2)).transpose(2, 0, 1)
+
+
+@njit(nogil=True, cache=True)
+def _pool(total):
+    height, width, planes = total.shape
+    pooled = np.full((height // 8, width // 8, planes), 32767, np.int16)
+    for y in range(height):
+        for x in range(width):
+            low = pooled[y // 8, x // 8]
+            curve = total[y, x]
+            for d in range(planes):
+                low[d] = curve[d] if curve[d] < low[d] else low[d]
+    return pooled
+
+
+def _add_visibility(
+    results: list[dict[str, np.ndarray]],
+    photos: list[np.ndarray],
+    sweeps: list[Sweep],
+    settings: MatchingSettings,
+) -> None:
+    """Adds mean colours and the evidence that needs the final maps of all views."""
+    for view, result in enumerate(results):
+        shape = result["choice"].shape
+        own = sweeps[view]
+        own_rho = np.array([own.rho_first, own.rho_step], np.float32)
+        inside, occluded = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        total, count = photos[view].copy(), np.ones(shape, np.float32)
+        choice = result["choice"].astype(np.float32)
+        for there in own.transfers:
+            other = sweeps[there.other]
+            line = np.array(
+                [other.rho_first, other.rho_step, there.gain,
+                 settings.occlusion_margin_px / other.step_px], np.float32,
+            )  # fmt: skip
+            other_result = results[there.other]
+            visibility(
+                choice, other_result["choice"].astype(np.float32), other_result["trusted"],
+                there.matrix, own_rho, line, inside, occluded,
+            )  # fmt: skip
+            add_partner_color(
+                choice, there.matrix, own_rho, result["trusted"], photos[there.other], total, count
+            )
+        result["color"] = (total / count[..., None]).transpose(2, 0, 1)
+        named = {
+            "trusted": result["trusted"],
+            "consistency": np.exp(-((result["error"] / 1.5) ** 2)) * result["trusted"],
+            "sharpness": result["sharpness"],
+            "mismatch": result["candidate_cost"][CANDIDATE_NAMES.index("choice")],
+            "second_pass": result["second_pass"],
+            "trusted_distance": result["trusted_distance"],
+            "inside": inside,
+            "occluded": occluded,
+        }
+        result["evidence"] = np.stack([named[n] for n in EVIDENCE_NAMES]).astype(np.float32)

@@ -1,0 +1,57 @@
+"""The constants of hand-made matching, with their units."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MatchingSettings:
+    """How depth is found without learning; colour differences are on a 0-255 scale."""
+
+    plane_spacing_px: float = 1.2
+    """Displacement in the other view between neighbouring planes."""
+    min_planes: int = 64
+    """Fewest planes of a sweep, however small the parallax."""
+    max_planes: int = 192
+    """Most planes of a sweep: beyond it the spacing grows."""
+    census_weight: float = 0.7
+    """Cost of each differing bit of the 9x7 census."""
+    census_limit: int = 40
+    """Differing bits above this many cost no more."""
+    color_weight: float = 0.5
+    """Cost of one level of mean absolute RGB difference."""
+    color_limit: float = 10.0
+    """Highest cost of the colour difference."""
+    outside_cost: float = 24.0
+    """Cost of a hypothesis that falls outside the other frame."""
+    small_jump: float = 4.0
+    """Penalty for a change of one plane between neighbours, for up to 96 planes."""
+    large_jump: float = 200.0
+    """Penalty for any larger change between neighbours of equal colour."""
+    large_jump_edge: float = 0.15
+    """How fast the large penalty falls with the intensity difference of the neighbours."""
+    tolerance_px: float = 2.0
+    """Largest left-right error of a trusted pixel."""
+    occlusion_margin_px: float = 3.6
+    """Distance from the other view's trusted surface that counts as clearly off it."""
+    neutral_cost: float = 14.0
+    """Second pass: cost of hypotheses hidden from the other view or outside it."""
+    contradiction_cost: float = 10.0
+    """Second pass: added to hypotheses the other view sees through."""
+    background_bias: float = 1.0
+    """Second pass: cost of the nearest plane over the farthest."""
+    fill_scales_px: tuple[float, float, float] = (4.0, 16.0, 64.0)
+    """Window sizes of the moving-least-squares fill, tried in this order."""
+    fill_color_sigma: float = 0.03
+    """Colour difference (0-1 scale) at which a trusted pixel loses its say in a fill."""
+    fill_slope: float = 0.5
+    """Share of the fitted slope that fills follow."""
+    fill_min_weight: float = 3.0
+    """Sum of weights that a window needs to be used."""
+    background_quantile: float = 0.1
+    """Quantile of trusted inverse depths around a pixel that stands for its background."""
+    background_radius_px: float = 16.0
+    """Half the side of the window of that quantile; doubled where too few pixels are trusted."""
+    max_consistency_px: float = 8.0
+    """Left-right errors are clamped here; it also stands for 'none'."""
+    coarse_planes: int = 32
+    """Planes of the coarse cost."""

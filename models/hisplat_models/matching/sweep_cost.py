@@ -1,0 +1,238 @@
+"""Matching cost of every pixel on every plane: census and colour of the warped other view.
+
+Costs are fixed-point bytes (COST_SCALE units to one) laid out (row, column, plane): planes last
+and contiguous, which is what lets the aggregation run on whole vectors of planes.
+"""
+
+import numpy as np
+from numba import njit
+
+from .geometry import Sweep
+from .settings import MatchingSettings
+
+COST_SCALE = 5  # the highest cost of either pass, 48 + 1, still fits into a byte
+CHANNEL_LEVELS = 510  # two per 8-bit level, so that 12 bits of weights fit beside them
+CENSUS_ROWS, CENSUS_COLUMNS = 7, 9
+NOWHERE = 255  # colour cost that marks samples outside the other frame
+
+
+def pack_colors(image: np.ndarray) -> np.ndarray:
+    """(3, H, W) in [0, 1] to (H, W) int64 holding three channels of 9 bits, 21 bits apart.
+
+    One multiplication then weighs all channels at once.
+    """
+    r, g, b = np.rint(np.clip(image, 0, 1) * CHANNEL_LEVELS).astype(np.int64)
+    return (r << 42) | (g << 21) | b
+
+
+def sweep_cost(
+    reference: np.ndarray, others: list[np.ndarray], sweep: Sweep, settings: MatchingSettings
+) -> np.ndarray:
+    """Fixed-point cost (H, W, planes), the mean over the other views that see the hypothesis.
+
+    Args:
+        reference: Packed colours of the view whose pixels are swept.
+        others: Packed colours of the views in ``sweep.transfers``, in that order.
+        sweep: Planes and transfers.
+        settings: Weights and limits.
+    """
+    height, width = reference.shape
+    rho = (sweep.rho_first + sweep.rho_step * np.arange(sweep.planes)).astype(np.float32)
+    bits = np.minimum(np.arange(CENSUS_ROWS * CENSUS_COLUMNS), settings.census_limit)
+    census_cost = np.rint(bits * settings.census_weight * COST_SCALE).astype(np.uint8)
+    outside = round(settings.outside_cost * COST_SCALE)
+    color_weight = np.float32(settings.color_weight * COST_SCALE * 255 / (CHANNEL_LEVELS * 16) / 3)
+    color_limit = np.float32(settings.color_limit * COST_SCALE)
+    volumes = []
+    for transfer, other in zip(sweep.transfers, others, strict=True):
+        volume = np.empty((height, width, sweep.planes), np.uint8)
+        mark = outside if len(others) == 1 else NOWHERE
+        _fill_cost(
+            reference, other, transfer.matrix, rho, census_cost, color_weight, color_limit, mark,
+            volume,
+        )  # fmt: skip
+        volumes.append(volume)
+    return volumes[0] if len(volumes) == 1 else _mean_where_seen(np.stack(volumes), outside)
+
+
+@njit(nogil=True, cache=True)
+def _fill_cost(reference, other, matrix, rho, census_cost, color_weight, color_limit, mark, volume):
+    height, width = reference.shape
+    planes = rho.size
+    reach_y, reach_x = CENSUS_ROWS // 2, CENSUS_COLUMNS // 2
+    # Only the rows that the census window spans are kept: they fit into the second-level cache.
+    warped = np.empty((CENSUS_ROWS, planes, width + 2 * reach_x), np.int16)
+    color = np.empty((CENSUS_ROWS, planes, width), np.uint8)
+    gray = np.empty((height, width + 2 * reach_x), np.int16)
+    for y in range(height):
+        _gray_row(reference[y], gray[y])
+    signs = np.empty((CENSUS_ROWS * CENSUS_COLUMNS, width), np.int16)
+    count = np.empty(width, np.int16)
+    row_cost = np.empty((planes, width), np.uint8)
+    index = np.empty(width, np.int32)
+    weight_x = np.empty(width, np.int32)
+    weight_y = np.empty(width, np.int32)
+    for last in range(height + reach_y):
+        if last < height:
+            slot = last % CENSUS_ROWS
+            for d in range(planes):
+                _locate_row(matrix, last, rho[d], height, width, index, weight_x, weight_y)
+                _warp_row(
+                    reference[last], other, index, weight_x, weight_y, color_weight, color_limit,
+                    warped[slot, d], color[slot, d],
+                )  # fmt: skip
+        y = last - reach_y
+        if y < 0:
+            continue
+        _reference_signs(gray, y, signs)
+        for d in range(planes):
+            count[:] = 0
+            centre = warped[y % CENSUS_ROWS, d][reach_x : reach_x + width]
+            for dy in range(CENSUS_ROWS):
+                row = warped[min(max(y + dy - reach_y, 0), height - 1) % CENSUS_ROWS, d]
+                for dx in range(CENSUS_COLUMNS):
+                    _count_differing(
+                        row[dx : dx + width], centre, signs[dy * CENSUS_COLUMNS + dx], count
+                    )
+            _total_cost(count, census_cost, color[y % CENSUS_ROWS, d], mark, row_cost[d])
+        _planes_last(row_cost, volume[y])
+
+
+@njit(nogil=True, cache=True)
+def _locate_row(matrix, y, rho, height, width, index, weight_x, weight_y):
+    """Where a row lands on a plane: offset of the top-left tap (-1: outside), 1/64 px weights."""
+    half = np.float32(0.5)
+    step = np.float32(64)
+    cy = np.float32(y) + half
+    m = matrix
+    base_u = m[0, 0] * half + m[0, 1] * cy + m[0, 2] + m[0, 3] * rho
+    base_v = m[1, 0] * half + m[1, 1] * cy + m[1, 2] + m[1, 3] * rho
+    base_s = m[2, 0] * half + m[2, 1] * cy + m[2, 2] + m[2, 3] * rho
+    du, dv, ds = m[0, 0], m[1, 0], m[2, 0]
+    zero, one = np.float32(0), np.float32(1)
+    wide, tall = np.float32(width), np.float32(height)
+    last_u, last_v = np.float32((width - 1) * 64), np.float32((height - 1) * 64)
+    tiny = np.float32(1e-3)
+    for x in range(width):
+        fx = np.float32(x)
+        s = base_s + ds * fx
+        safe = s if s > tiny else tiny
+        inverse = one / safe
+        u = (base_u + du * fx) * inverse
+        v = (base_v + dv * fx) * inverse
+        inside = (s > tiny) & (u >= zero) & (u <= wide) & (v >= zero) & (v <= tall)
+        u = (u - half) * step
+        v = (v - half) * step
+        u = u if u > zero else zero
+        v = v if v > zero else zero
+        u = u if u < last_u else last_u
+        v = v if v < last_v else last_v
+        iu, iv = np.int32(u + half), np.int32(v + half)
+        left, top = iu >> 6, iv >> 6
+        left = left if left < width - 2 else width - 2
+        top = top if top < height - 2 else height - 2
+        weight_x[x] = iu - (left << 6)
+        weight_y[x] = iv - (top << 6)
+        offset = top * width + left
+        index[x] = offset if inside else -1 - offset
+
+
+@njit(nogil=True, cache=True)
+def _warp_row(reference, other, index, weight_x, weight_y, color_weight, color_limit, gray, color):
+    """Samples the other view bilinearly; gray is padded by replication, colour a scaled cost."""
+    width = reference.size
+    flat = other.reshape(-1)
+    stride = np.uint32(other.shape[1])
+    reach_x = CENSUS_COLUMNS // 2
+    mask = (1 << 21) - 1
+    for x in range(width):
+        at = index[x]
+        inside = at >= 0
+        offset = np.uint32(at if inside else -1 - at)
+        wx, wy = np.int64(weight_x[x]), np.int64(weight_y[x])
+        top = flat[offset] * (64 - wx) + flat[offset + np.uint32(1)] * wx
+        offset += stride
+        bottom = flat[offset] * (64 - wx) + flat[offset + np.uint32(1)] * wx
+        both = top * (64 - wy) + bottom * wy
+        r, g, b = both >> 50, ((both >> 21) & mask) >> 8, (both & mask) >> 8
+        gray[reach_x + x] = np.int16((r * 77 + g * 150 + b * 29) >> 8)
+        own = reference[x]
+        r0, g0, b0 = (own >> 42) << 4, ((own >> 21) & mask) << 4, (own & mask) << 4
+        cost = np.float32(abs(r - r0) + abs(g - g0) + abs(b - b0)) * color_weight
+        cost = cost if cost < color_limit else color_limit
+        color[x] = np.uint8(cost + np.float32(0.5)) if inside else np.uint8(NOWHERE)
+    _replicate(gray, reach_x)
+
+
+@njit(nogil=True, cache=True)
+def _gray_row(packed, gray):
+    reach_x = CENSUS_COLUMNS // 2
+    mask = (1 << 21) - 1
+    for x in range(packed.size):
+        v = packed[x]
+        r, g, b = (v >> 42) << 4, ((v >> 21) & mask) << 4, (v & mask) << 4
+        gray[reach_x + x] = np.int16((r * 77 + g * 150 + b * 29) >> 8)
+    _replicate(gray, reach_x)
+
+
+@njit(nogil=True, cache=True)
+def _replicate(row, reach):
+    for k in range(reach):
+        row[k] = row[reach]
+        row[row.size - 1 - k] = row[row.size - 1 - reach]
+
+
+@njit(nogil=True, cache=True)
+def _reference_signs(gray, y, signs):
+    """The census of a row of the reference view: 1 where a neighbour is brighter."""
+    height = gray.shape[0]
+    width = signs.shape[1]
+    reach_y, reach_x = CENSUS_ROWS // 2, CENSUS_COLUMNS // 2
+    centre = gray[y, reach_x : reach_x + width]
+    for dy in range(CENSUS_ROWS):
+        row = gray[min(max(y + dy - reach_y, 0), height - 1)]
+        for dx in range(CENSUS_COLUMNS):
+            out = signs[dy * CENSUS_COLUMNS + dx]
+            for x in range(width):
+                out[x] = np.int16(row[dx + x] > centre[x])
+
+
+@njit(nogil=True, cache=True)
+def _count_differing(row, centre, signs, count):
+    for x in range(count.size):
+        count[x] += np.int16(row[x] > centre[x]) ^ signs[x]
+
+
+@njit(nogil=True, cache=True)
+def _total_cost(count, census_cost, color, mark, out):
+    for x in range(count.size):
+        out[x] = mark if color[x] == NOWHERE else census_cost[count[x]] + color[x]
+
+
+@njit(nogil=True, cache=True)
+def _planes_last(row_cost, out):
+    """(planes, W) to (W, planes), in blocks so that both sides stay in cache lines."""
+    planes, width = row_cost.shape
+    for x0 in range(0, width, 64):
+        for d in range(planes):
+            row = row_cost[d]
+            for x in range(x0, min(x0 + 64, width)):
+                out[x, d] = row[x]
+
+
+@njit(nogil=True, cache=True)
+def _mean_where_seen(volumes, outside):
+    views, height, width, planes = volumes.shape
+    mean = np.empty((height, width, planes), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            for d in range(planes):
+                total = 0
+                seen = 0
+                for k in range(views):
+                    cost = volumes[k, y, x, d]
+                    if cost != NOWHERE:
+                        total += cost
+                        seen += 1
+                mean[y, x, d] = (total + seen // 2) // seen if seen > 0 else outside
+    return mean
