@@ -73,9 +73,7 @@ def plane_sweep_cost_volume(
 def expected_disparity(
     logits: Float[Tensor, "batch view candidates height width"],
     inverse_depths: Float[Tensor, "batch view candidates"],
-) -> tuple[
-    Float[Tensor, "batch view 1 height width"], Float[Tensor, "batch view 1 height width"]
-]:
+) -> tuple[Float[Tensor, "batch view 1 height width"], Float[Tensor, "batch view 1 height width"]]:
     """Mean inverse depth under the softmax of ``logits``, and the largest probability."""
     probabilities = logits.softmax(dim=2)
     candidates = inverse_depths[..., None, None]

@@ -145,9 +145,9 @@ class _CrossViewAttention(nn.Module):
         qkv = self.qkv(tokens).unflatten(1, (self.heads, 3, channels // self.heads)).mT
         query, key, value = qkv.unbind(2)
         message = F.scaled_dot_product_attention(query, key, value)
-        message = self.norm(self.projection(message.mT.flatten(1, 2)))
+        message = self.projection(message.mT.flatten(1, 2))
         message = message.unflatten(2, (views, height, width)).transpose(1, 2)
-        return x + message.reshape(x.shape)
+        return x + self.norm(message.reshape(x.shape))
 
 
 def _zero_init(norm: nn.GroupNorm) -> nn.GroupNorm:

@@ -51,9 +51,7 @@ class ResidualUNet(nn.Module):
         injected_channels: Channels of a map that is added at every decoder level; None: no map.
     """
 
-    def __init__(
-        self, widths: Sequence[int] = (32, 64, 128), injected_channels: int | None = None
-    ):
+    def __init__(self, widths: Sequence[int] = (32, 64, 128), injected_channels: int | None = None):
         super().__init__()
         if len(widths) < 2:
             raise ValueError(f"Expected at least two levels, got widths {tuple(widths)}.")

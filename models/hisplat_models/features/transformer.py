@@ -97,9 +97,7 @@ class _Windows:
     mask: Float[Tensor, "windows tokens tokens"] | None
 
     @classmethod
-    def of(
-        cls, unpadded: Tensor, height: int, width: int, count: int, shifted: bool
-    ) -> "_Windows":
+    def of(cls, unpadded: Tensor, height: int, width: int, count: int, shifted: bool) -> "_Windows":
         size = (height // count, width // count)
         shift = (size[0] // 2, size[1] // 2) if shifted else (0, 0)
         plain = cls(count, size, shift, None)
@@ -170,9 +168,10 @@ class _Layer(nn.Module):
         self.ffn = _FeedForward(channels, ffn_expansion)
 
     def forward(self, x: Tensor, windows: _Windows) -> Tensor:
-        tokens = windows.split(x)
-        tokens = tokens + self.self_attention(tokens, windows.mask)
-        message = self.cross_attention(tokens, windows.mask, across_views=True)
+        before = windows.split(x)
+        tokens = before + self.self_attention(before, before, windows.mask)
+        # The other views are seen as they were before this layer, as published.
+        message = self.cross_attention(tokens, _of_other_views(before), windows.mask)
         return windows.merge(tokens + self.ffn(tokens, message))
 
 
@@ -188,18 +187,15 @@ class _WindowAttention(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(
-        self, tokens: Tensor, mask: Tensor | None, across_views: bool = False
-    ) -> Tensor:  # tokens: (batch, view, windows, tokens, channels)
-        query, key, value = self.query(tokens), self.key(tokens), self.value(tokens)
-        if across_views:
-            key, value = _of_other_views(key), _of_other_views(value)
-            if mask is not None:
-                mask = mask.repeat(1, 1, tokens.shape[1] - 1)
+        self, tokens: Tensor, attended: Tensor, mask: Tensor | None
+    ) -> Tensor:  # (batch, view, windows, tokens, channels); attended: k times as many tokens
+        if mask is not None:
+            mask = mask.repeat(1, 1, attended.shape[-2] // tokens.shape[-2])[None]
         message = F.scaled_dot_product_attention(
-            query.flatten(0, 1),
-            key.flatten(0, 1),
-            value.flatten(0, 1),
-            None if mask is None else mask[None],
+            self.query(tokens).flatten(0, 1),
+            self.key(attended).flatten(0, 1),
+            self.value(attended).flatten(0, 1),
+            mask,
         )
         return self.norm(self.merge(message.reshape(tokens.shape)))
 

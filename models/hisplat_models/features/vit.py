@@ -17,10 +17,9 @@ _PIXELS_PER_PATCH = 32
 
 
 class MonocularBranch(nn.Module):
-    """Photos to one map per view at a eighth of their size: transformer, then decoder.
+    """Photos to one map per view at an eighth of their size: transformer, then decoder.
 
-    The transformer runs without gradient and stays in evaluation as given; only the decoder
-    learns.
+    The transformer stays as given, without gradients; only the decoder learns.
     """
 
     def __init__(self, vit: "VisionTransformer", decoder: "CrossViewTransformerDecoder"):
