@@ -117,21 +117,23 @@ def quaternions_to_matrices(quaternions_wxyz: Float[Tensor, "*n 4"]) -> Float[Te
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
-def matrix_to_quaternion(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "4"]:
-    """The unit quaternion (wxyz, w >= 0) of one rotation matrix.
+def matrix_to_quaternion(rotation: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 4"]:
+    """The unit quaternions (wxyz, w >= 0) of rotation matrices.
 
-    It is the dominant eigenvector of Bar-Itzhack's symmetric 4x4 matrix, which is stable for
+    Each is the dominant eigenvector of Bar-Itzhack's symmetric 4x4 matrix, which is stable for
     every rotation, half turns included.
     """
     r = rotation.double()
-    k = r.new_zeros(4, 4)
-    k[0, 0] = r.trace()
-    k[0, 1] = k[1, 0] = r[2, 1] - r[1, 2]
-    k[0, 2] = k[2, 0] = r[0, 2] - r[2, 0]
-    k[0, 3] = k[3, 0] = r[1, 0] - r[0, 1]
-    k[1:, 1:] = r + r.mT - r.trace() * torch.eye(3, dtype=r.dtype, device=r.device)
-    quaternion = torch.linalg.eigh(k).eigenvectors[:, -1]
-    return torch.where(quaternion[0] < 0, -quaternion, quaternion).to(rotation)
+    trace = r.diagonal(dim1=-2, dim2=-1).sum(-1)
+    k = r.new_zeros(*r.shape[:-2], 4, 4)
+    k[..., 0, 0] = trace
+    k[..., 0, 1] = k[..., 1, 0] = r[..., 2, 1] - r[..., 1, 2]
+    k[..., 0, 2] = k[..., 2, 0] = r[..., 0, 2] - r[..., 2, 0]
+    k[..., 0, 3] = k[..., 3, 0] = r[..., 1, 0] - r[..., 0, 1]
+    eye = torch.eye(3, dtype=r.dtype, device=r.device)
+    k[..., 1:, 1:] = r + r.mT - trace[..., None, None] * eye
+    quaternion = torch.linalg.eigh(k).eigenvectors[..., -1]
+    return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion).to(rotation)
 
 
 def multiply_quaternions(

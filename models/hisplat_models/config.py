@@ -1,0 +1,139 @@
+"""The network's configuration and its presets."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One coarse-to-fine stage.
+
+    Attributes:
+        stride: Photo pixels per Gaussian along each axis.
+        refine_channels: Width of the stage's U-Net.
+        refine_levels: Resolutions in the stage's U-Net.
+        refine_attention: Downsampling rate in the U-Net at which views attend to each other.
+        refine_stride: The U-Net works at this further stride; its output is upsampled.
+        head_channels: Hidden width of the Gaussian head.
+        head_kernel: Kernel of the Gaussian head's first convolution.
+        depth: How the stage places its Gaussians. "cost_volume": expected depth of a plane sweep;
+            "residual": the previous stage's plus a residual; "limited": within 10 % of the
+            previous stage's; "backdrop": the analytic backdrop, pushed by a bounded factor;
+            "candidates": a choice among the matching prior's candidates, finely adjusted.
+    """
+
+    stride: int
+    refine_channels: int
+    refine_levels: int
+    refine_attention: int
+    refine_stride: int
+    head_channels: int
+    head_kernel: Literal[1, 3]
+    depth: Literal["cost_volume", "residual", "limited", "backdrop", "candidates"]
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """The monocular branch (DINOv2 ViT and the cross-view decoder behind it)."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+
+
+@dataclass(frozen=True)
+class HiSplatConfig:
+    """Everything that shapes the network.
+
+    Attributes:
+        stages: Coarsest first.
+        size_multiple: Image sides must be multiples of it.
+        cnn_widths: Channels of the CNN pyramid, full resolution first, each level half as large.
+        transformer_layers: Self- plus cross-attention layers on the coarsest features.
+        transformer_expansion: Hidden width of its feed-forward part, in multiples of its input.
+        depth_candidates: Planes of the coarsest stage's cost volume.
+        corr_channels: Width of the network that regularises the cost volume.
+        corr_levels: Resolutions in that network.
+        corr_attention: Its downsampling rate with cross-view attention.
+        sh_degree: Degree of the predicted harmonics.
+        vit: The monocular branch, or None to leave it out.
+        matching_prior: Start from the layered analytic scene of the classical matcher, with all
+            learned parts as zero-initialised, bounded residuals (needs stages at strides 8, 4, 1).
+        error_aware: Feed each stage what the coarser ones still get wrong.
+        error_stride: Photo pixels per pixel of the error renders.
+        modulating_fusion: Let each stage re-weight the opacities of the coarser ones.
+    """
+
+    stages: tuple[StageConfig, StageConfig, StageConfig]
+    size_multiple: int
+    cnn_widths: tuple[int, ...]
+    transformer_layers: int
+    transformer_expansion: int
+    depth_candidates: int
+    corr_channels: int
+    corr_levels: int
+    corr_attention: int
+    sh_degree: int
+    vit: ViTConfig | None
+    matching_prior: bool
+    error_aware: bool = True
+    error_stride: int = 1
+    modulating_fusion: bool = True
+
+
+def _published_stage(
+    stride: int, width: int, depth: Literal["cost_volume", "residual", "limited"]
+) -> StageConfig:
+    return StageConfig(
+        stride=stride,
+        refine_channels=width,
+        refine_levels=5,
+        refine_attention=16,
+        refine_stride=1,
+        head_channels=168,
+        head_kernel=3,
+        depth=depth,
+    )
+
+
+PRESETS: dict[str, HiSplatConfig] = {
+    # HiSplat as published (ICLR 2025, configuration "re10k"): 150.9 M parameters.
+    "hisplat": HiSplatConfig(
+        stages=(
+            _published_stage(4, 128, "cost_volume"),
+            _published_stage(2, 64, "residual"),
+            _published_stage(1, 32, "limited"),
+        ),
+        size_multiple=64,
+        cnn_widths=(32, 64, 128),
+        transformer_layers=6,
+        transformer_expansion=4,
+        depth_candidates=128,
+        corr_channels=128,
+        corr_levels=3,
+        corr_attention=4,
+        sh_degree=4,
+        vit=ViTConfig(),
+        matching_prior=False,
+    ),
+    # Small enough for a laptop without a GPU; bundled weights.
+    "hisplat-small": HiSplatConfig(
+        stages=(
+            StageConfig(8, 32, 2, 2, 1, 32, 3, "backdrop"),
+            StageConfig(4, 24, 3, 4, 1, 24, 3, "backdrop"),
+            StageConfig(1, 24, 4, 8, 2, 24, 1, "candidates"),
+        ),
+        size_multiple=16,
+        cnn_widths=(8, 16, 24, 32),
+        transformer_layers=2,
+        transformer_expansion=2,
+        depth_candidates=32,
+        corr_channels=32,
+        corr_levels=2,
+        corr_attention=2,
+        sh_degree=0,
+        vit=None,
+        matching_prior=True,
+        error_stride=2,
+    ),
+}

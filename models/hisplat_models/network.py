@@ -1,0 +1,195 @@
+"""HiSplat: photos and cameras in, Gaussians coarse to fine out (ICLR 2025)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .cameras import Cameras
+from .config import HiSplatConfig
+from .features import (
+    CrossViewTransformerDecoder,
+    MonocularBranch,
+    MultiViewTransformer,
+    ResidualUNet,
+    VisionTransformer,
+    imagenet_normalised,
+)
+from .fusion import ModulatingFusion, render_error
+from .gaussian_head import raw_channels
+from .gaussians import Gaussians
+from .matching import MatchingPrior, match_views
+from .prior_maps import PriorMaps, prepare_prior
+from .rendering import Renderer, create_renderer
+from .stage import Stage, StageOutput
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class HiSplatOutput:
+    """What the network predicts.
+
+    Attributes:
+        accumulated: After each stage, the Gaussians of all stages so far with the opacities they
+            then had; the last entry is the scene.
+        stages: What each stage made by itself.
+        prior: The prepared matching prior, if the network uses one.
+    """
+
+    accumulated: tuple[Gaussians, ...]
+    stages: tuple[StageOutput, ...]
+    prior: PriorMaps | None
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The scene: all levels, re-weighted; ``level`` tells them apart."""
+        return self.accumulated[-1]
+
+
+class HiSplat(nn.Module):
+    """The network of one preset.
+
+    Args:
+        config: See ``hisplat_models.config.PRESETS``.
+        renderer: Draws the error maps; by default the fastest one for the photos' device.
+    """
+
+    def __init__(self, config: HiSplatConfig, renderer: Renderer | None = None):
+        super().__init__()
+        self.config = config
+        self.renderer = renderer
+        self.cnn = ResidualUNet(config.cnn_widths, injected_channels=64 if config.vit else None)
+        self.monocular = None
+        if config.vit is not None:
+            vit = VisionTransformer(config.vit.width, config.vit.depth, config.vit.heads)
+            decoder = CrossViewTransformerDecoder(config.vit.width, config.vit.heads)
+            self.monocular = MonocularBranch(vit, decoder)
+        self.transformer = MultiViewTransformer(
+            config.cnn_widths[-1],
+            config.transformer_layers,
+            config.transformer_expansion,
+            pad=config.matching_prior,
+        )
+        self.stages = nn.ModuleList([Stage(config, i) for i in range(len(config.stages))])
+        self.fusion = None
+        if config.modulating_fusion:
+            features = raw_channels(config.sh_degree) - 2
+            self.fusion = ModulatingFusion(features, residual=config.matching_prior)
+
+    @property
+    def size_multiple(self) -> int:
+        """Image sides must be multiples of it."""
+        return self.config.size_multiple
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch view 3 height width"],
+        cameras: Cameras,
+        progress: Progress | None = None,
+        prior: MatchingPrior | None = None,
+    ) -> HiSplatOutput:
+        """Predicts the scene in the world frame and scale of the cameras.
+
+        ::
+
+            photos --> CNN (+ ViT) --> F_0, F_1, F_2 --> transformer on F_0 --> T
+            photos --> matching prior (small preset)
+
+            stage 0: cost volume of T      --> Gaussians G_0
+            stage 1: |photo - render(G_0)| --> Gaussians, opacities of G_0 modulated --> G_1
+            stage 2: |photo - render(G_1)| --> Gaussians, opacities of G_1 modulated --> G_2
+
+        Args:
+            images: RGB in [0, 1]; two or more views; sides multiples of ``size_multiple``.
+            cameras: Shape (batch, view).
+            progress: Called with a step's name and the fraction done; may raise to cancel.
+            prior: The matching prior of these photos, if it has been computed before.
+
+        Raises:
+            ValueError: for fewer than two views or sides that are no such multiples.
+        """
+        self._check(images)
+        report = progress if progress is not None else _silent
+        report("matching the photos", 0.0)
+        maps = self._prior(images, cameras, prior)
+        report("reading the photos", 0.6)
+        cnn, transformer = self._features(images)
+
+        made: list[StageOutput] = []
+        parts: list[Gaussians] = []
+        accumulated: list[Gaussians] = []
+        for index, stage in enumerate(self.stages):
+            report(f"placing Gaussians, level {index + 1} of {len(self.stages)}", 0.7 + 0.1 * index)
+            error = self._error(accumulated[-1], cameras, images) if index > 0 else None
+            coarser = made[-1].surface if made else None
+            features = cnn[self._feature_index(index)]
+            known = error if self.config.error_aware else None
+            output = stage(transformer, features, images, cameras, coarser, known, maps)
+            if error is not None:
+                parts = self._modulated(parts, made, output, error)
+            parts.append(output.gaussians)
+            made.append(output)
+            accumulated.append(Gaussians.cat(parts))
+        report("done", 1.0)
+        return HiSplatOutput(tuple(accumulated), tuple(made), maps)
+
+    def _check(self, images: Tensor) -> None:
+        height, width = images.shape[-2:]
+        if images.shape[1] < 2:
+            raise ValueError(f"Expected at least two views, got {images.shape[1]}.")
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(
+                f"Expected image sides that are multiples of {self.size_multiple}, got "
+                f"{width}x{height}; resize the photos first."
+            )
+
+    def _prior(
+        self, images: Tensor, cameras: Cameras, prior: MatchingPrior | None
+    ) -> PriorMaps | None:
+        if not self.config.matching_prior:
+            return None
+        with torch.no_grad():
+            prior = match_views(images, cameras) if prior is None else prior
+            return prepare_prior(prior, images, cameras, self.config.sh_degree)
+
+    def _features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        views = images.shape[:2]
+        injected = None
+        if self.monocular is not None:
+            injected = self.monocular(imagenet_normalised(images)).flatten(0, 1)
+        maps = self.cnn(imagenet_normalised(images).flatten(0, 1), injected)
+        maps = [m.unflatten(0, views) for m in maps]
+        return maps, self.transformer(maps[0])
+
+    def _feature_index(self, stage: int) -> int:
+        """Index into the CNN's maps, which come coarsest first and halve from level to level."""
+        level = self.config.stages[stage].stride.bit_length() - 1
+        return len(self.config.cnn_widths) - 1 - level
+
+    def _error(self, gaussians: Gaussians, cameras: Cameras, images: Tensor) -> Tensor | None:
+        if not (self.config.error_aware or self.fusion is not None):
+            return None
+        renderer = self.renderer or create_renderer(images.device)
+        return render_error(gaussians, cameras, images, renderer, self.config.error_stride)
+
+    def _modulated(
+        self,
+        parts: list[Gaussians],
+        made: list[StageOutput],
+        current: StageOutput,
+        error: Tensor,
+    ) -> list[Gaussians]:
+        if self.fusion is None:
+            return parts
+        now = torch.cat([current.raw[:, :, 2:], current.opacities[:, :, None]], dim=2)
+        return [
+            self.fusion(part, earlier.raw[:, :, 2:], now, error, earlier.padding)
+            for part, earlier in zip(parts, made, strict=True)
+        ]
+
+
+def _silent(step: str, fraction: float) -> None:
+    pass

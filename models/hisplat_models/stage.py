@@ -1,0 +1,268 @@
+"""One coarse-to-fine stage: features, the coarser surface and its errors -> Gaussians."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .cameras import Cameras
+from .config import HiSplatConfig
+from .depth_heads import (
+    BackdropDepth,
+    CandidateDepth,
+    CostVolumeDepth,
+    LimitedDepth,
+    ResidualDepth,
+    SurfaceEstimate,
+    bounded,
+    upsampled,
+    zero_initialised,
+)
+from .fusion import resize_maps
+from .gaussian_head import HARMONICS_START, gaussians_from_raw, raw_channels
+from .gaussians import Gaussians
+from .prior_maps import (
+    BACKDROP_CHANNELS,
+    CANDIDATES,
+    EVIDENCE_CHANNELS,
+    PriorMaps,
+    StagePrior,
+    squash,
+)
+from .refine_unet import RefineUNet, group_norm
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """What one stage made.
+
+    Attributes:
+        gaussians: Its own Gaussians, order (view, row, column), before any later re-weighting.
+        raw: Their raw channels, on the padded grid.
+        opacities: Their opacities, on the grid without padding.
+        surface: The surface handed to the next stage.
+        padding: Cells of the padded grid beyond the photo on each side.
+        candidate_logits: Of the finest stage's choice among the prior's candidates, or None.
+    """
+
+    gaussians: Gaussians
+    raw: Float[Tensor, "batch view raw rows cols"]
+    opacities: Float[Tensor, "batch view h w"]
+    surface: SurfaceEstimate
+    padding: int
+    candidate_logits: Float[Tensor, "batch view candidates h w"] | None = None
+
+
+class Stage(nn.Module):
+    """One stage of HiSplat (section 3.3, figure 3).
+
+    ::
+
+        T (transformer), F (CNN) ---> full ----+--------------------+
+        photo, coarse surface, error,          |                    |
+        matcher's evidence -----------> refine U-Net --> R --> Gaussian head --> raw channels
+                                               |         |
+                                               +---------+--> disparity head --> depth, opacity
+
+    With a matching prior the raw channels and opacities are bounded, zero-initialised residuals
+    on the analytic ones, and photo colours are left out of the inputs.
+    """
+
+    # How far learned raw channels may leave the analytic ones: offset, scale, rotation, colour.
+    RAW_LIMITS = (2.0,) * 2 + (2.5,) * 3 + (1.0,) * 4 + (0.5,) * 3
+    OPACITY_LIMIT = 4.0
+
+    def __init__(self, config: HiSplatConfig, index: int):
+        super().__init__()
+        stage = config.stages[index]
+        level = stage.stride.bit_length() - 1
+        transformer, cnn = config.cnn_widths[-1], config.cnn_widths[level]
+        width = stage.refine_channels
+        self.index = index
+        self.stride = stage.stride
+        self.refine_stride = stage.refine_stride
+        self.sh_degree = config.sh_degree
+        self.has_prior = config.matching_prior
+
+        extra = EVIDENCE_CHANNELS + BACKDROP_CHANNELS if config.matching_prior else 3
+        error = 3 if index > 0 and config.error_aware else 0
+        refine_in = extra + width + 2 + cnn + error
+        head_in = width + extra + cnn + error
+        self.full = nn.Conv2d(transformer + cnn, cnn, 3, padding=1)
+        self.projection = nn.Conv2d(cnn, width, 3, padding=1)
+        self.refine_in = nn.Conv2d(refine_in, width, 3, stage.refine_stride, padding=1)
+        self.refine_norm = group_norm(width, groups=4)
+        self.refine = RefineUNet(width, stage.refine_levels, stage.refine_attention)
+        kernel = stage.head_kernel
+        self.head_hidden = nn.Conv2d(head_in, stage.head_channels, kernel, padding=kernel // 2)
+        self.head_out = nn.Conv2d(
+            stage.head_channels, raw_channels(config.sh_degree), kernel, padding=kernel // 2
+        )
+        self.disparity_hidden = nn.Conv2d(width, 2 * width, kernel, padding=kernel // 2)
+        self.disparity_out = nn.Conv2d(2 * width, 2, kernel, padding=kernel // 2)
+        if config.matching_prior:
+            zero_initialised(self.head_out)
+            zero_initialised(self.disparity_out)
+            limits = torch.tensor(self.RAW_LIMITS)[:, None, None]
+            self.register_buffer("raw_limits", limits, persistent=False)
+
+        self.surface = None
+        if index == 0:
+            self.surface = CostVolumeDepth(
+                transformer,
+                config.depth_candidates,
+                config.corr_channels,
+                config.corr_levels,
+                config.corr_attention,
+                prior=config.matching_prior,
+            )
+        self.placement = {
+            "cost_volume": nn.Identity,
+            "residual": ResidualDepth,
+            "limited": lambda: LimitedDepth(width),
+            "backdrop": BackdropDepth,
+            "candidates": lambda: CandidateDepth(stage.head_channels, CANDIDATES),
+        }[stage.depth]()
+
+    def forward(
+        self,
+        transformer: Float[Tensor, "batch view t_channels t_height t_width"],
+        cnn: Float[Tensor, "batch view channels h w"],
+        images: Float[Tensor, "batch view 3 height width"],
+        cameras: Cameras,
+        coarser: SurfaceEstimate | None,
+        error: Float[Tensor, "batch view 3 error_height error_width"] | None,
+        prior: PriorMaps | None,
+    ) -> StageOutput:
+        """The stage's Gaussians and the surface for the next stage.
+
+        Args:
+            transformer: Multi-view features at the coarsest resolution.
+            cnn: Single-view features at this stage's resolution.
+            images: RGB in [0, 1].
+            cameras: Shape (batch, view).
+            coarser: The previous stage's surface; None for the first stage.
+            error: |photo - render| of the Gaussians so far; None without error awareness.
+            prior: The prepared matching prior, if the network was built with one.
+        """
+        size = (cnn.shape[-2], cnn.shape[-1])
+        full = F.gelu(_per_view(self.full, torch.cat([resize_maps(transformer, *size), cnn], 2)))
+        surface = self._surface(transformer, cameras, coarser, prior, size)
+        stage_prior = prior.stages[self.index] if prior is not None else None
+        seen = [stage_prior.evidence] if stage_prior is not None else [resize_maps(images, *size)]
+        errors = [] if error is None else [resize_maps(error, *size)]
+        refine_in = [
+            *seen,
+            _per_view(self.projection, full),
+            self._disparity_input(surface, cameras, prior),
+            surface.confidence,
+            full,
+            *errors,
+        ]
+        x = F.gelu(self.refine_norm(self.refine_in(torch.cat(refine_in, 2).flatten(0, 1))))
+        refined = resize_maps(self.refine(x.unflatten(0, cnn.shape[:2])), *size)
+        hidden = F.gelu(_per_view(self.head_hidden, torch.cat([refined, *seen, full, *errors], 2)))
+        raw = _per_view(self.head_out, hidden)
+        heads = _per_view(self.disparity_out, F.gelu(_per_view(self.disparity_hidden, refined)))
+        delta, opacity_logit = heads[:, :, :1], heads[:, :, 1]
+        if stage_prior is not None:
+            assert prior is not None
+            return self._from_prior(
+                raw, delta, opacity_logit, hidden, surface, cameras, stage_prior, prior
+            )
+        return self._as_published(raw, delta, opacity_logit, refined, surface, cameras)
+
+    def _surface(
+        self,
+        transformer: Tensor,
+        cameras: Cameras,
+        coarser: SurfaceEstimate | None,
+        prior: PriorMaps | None,
+        size: tuple[int, int],
+    ) -> SurfaceEstimate:
+        if self.surface is not None:
+            return self.surface(transformer, cameras, prior)
+        assert coarser is not None
+        return upsampled(coarser, *size)
+
+    def _disparity_input(
+        self, surface: SurfaceEstimate, cameras: Cameras, prior: PriorMaps | None
+    ) -> Tensor:
+        """The surface as the U-Net sees it; with a prior relative to it, free of the range."""
+        if prior is None:
+            return surface.inverse_depth
+        classical = prior.candidates[:, :, :1]
+        classical = resize_maps(classical, *surface.inverse_depth.shape[-2:])
+        return squash(surface.inverse_depth - classical, prior.pixels_per_inverse_depth)
+
+    def _as_published(
+        self,
+        raw: Tensor,
+        delta: Tensor,
+        opacity_logit: Tensor,
+        refined: Tensor,
+        surface: SurfaceEstimate,
+        cameras: Cameras,
+    ) -> StageOutput:
+        inverse_depth = surface.inverse_depth
+        if isinstance(self.placement, ResidualDepth):
+            nearest, farthest = (1 / x[:, :, None, None, None] for x in (cameras.near, cameras.far))
+            inverse_depth = self.placement(inverse_depth, delta, nearest, farthest)
+        elif isinstance(self.placement, LimitedDepth):
+            inverse_depth = self.placement(refined, inverse_depth, cameras)
+        opacities = opacity_logit.sigmoid()
+        gaussians = gaussians_from_raw(
+            raw, opacities, inverse_depth[:, :, 0], cameras, level=self.index
+        )
+        estimate = SurfaceEstimate(inverse_depth, surface.confidence)
+        return StageOutput(gaussians, raw, opacities, estimate, padding=0)
+
+    def _from_prior(
+        self,
+        raw: Tensor,
+        delta: Tensor,
+        opacity_logit: Tensor,
+        hidden: Tensor,
+        surface: SurfaceEstimate,
+        cameras: Cameras,
+        start: StagePrior,
+        prior: PriorMaps,
+    ) -> StageOutput:
+        p = start.padding
+        raw = start.raw + _beyond_photo(bounded(raw, self.raw_limits), p)
+        shift = _beyond_photo(bounded(opacity_logit, self.OPACITY_LIMIT)[:, :, None], p)
+        opacities = torch.sigmoid(start.opacity_logit + shift[:, :, 0])
+        logits = None
+        if isinstance(self.placement, CandidateDepth):
+            choice = self.placement(hidden, prior)
+            inverse_depth, logits = choice.inverse_depth, choice.logits
+        else:
+            delta = _beyond_photo(delta, p)[:, :, 0]
+            inverse_depth = self.placement(start.inverse_depth, delta)
+        gaussians = gaussians_from_raw(
+            raw, opacities, inverse_depth, cameras, level=self.index, padding=p
+        )
+        inner = opacities[..., p : opacities.shape[-2] - p, p : opacities.shape[-1] - p]
+        return StageOutput(gaussians, raw, inner, surface, p, logits)
+
+    @property
+    def raw_features(self) -> int:
+        """Raw channels without the image offset, what Modulating Fusion reads."""
+        return raw_channels(self.sh_degree) - 2
+
+
+def _per_view(layer: nn.Module, maps: Float[Tensor, "batch view c h w"]) -> Tensor:
+    return layer(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+
+
+def _beyond_photo(maps: Float[Tensor, "batch view c h w"], padding: int) -> Tensor:
+    """The maps with their border values carried on."""
+    if padding == 0:
+        return maps
+    padded = F.pad(maps.flatten(0, 1), [padding] * 4, mode="replicate")
+    return padded.unflatten(0, maps.shape[:2])
+
+
+assert len(Stage.RAW_LIMITS) == HARMONICS_START + 3

@@ -1,0 +1,215 @@
+"""Examples on their way into the network: order, augmentation, matching prior, batches.
+
+Everything is a pure function of (seed, position), so that a resumed run and a run on several
+processes see exactly the samples that one uninterrupted process would.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..cameras import Cameras
+from ..example import Example, collate
+from ..matching import MatchingPrior, match_views
+
+
+class ExampleDataset(Protocol):
+    """Anything that yields examples by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A batch as the training step takes it."""
+
+    example: Example
+    prior: MatchingPrior | None
+
+    def to(self, device: torch.device) -> "Sample":
+        """All tensors moved to a device."""
+        example = Example(**{f.name: _moved(getattr(self.example, f.name), device) for f in fields(Example)})
+        prior = self.prior
+        if prior is not None:
+            prior = MatchingPrior(
+                **{f.name: getattr(prior, f.name).to(device) for f in fields(MatchingPrior)}
+            )
+        return Sample(example, prior)
+
+
+def _moved(value: object, device: torch.device) -> object:
+    return value.to(device) if isinstance(value, Tensor | Cameras) else value
+
+
+class BatchOrder(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) from a given step on; every epoch is a fresh permutation.
+
+    Args:
+        length: Examples in the dataset.
+        batch_size: Of all processes together.
+        first_step: Where to begin (resume).
+        last_step: Where to end (exclusive).
+        seed: Of the permutations.
+        rank: This process; it gets its share of every batch.
+        world_size: Number of processes; must divide the batch size.
+
+    Raises:
+        ValueError: if it does not.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        first_step: int,
+        last_step: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        if batch_size % world_size:
+            raise ValueError(
+                f"Expected a batch size that {world_size} processes can share, got {batch_size}."
+            )
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.first_step, self.last_step = first_step, last_step
+        share = batch_size // world_size
+        self.share = slice(rank * share, (rank + 1) * share)
+
+    def __len__(self) -> int:
+        return self.last_step - self.first_step
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, order = -1, torch.empty(0)
+        for step in range(self.first_step, self.last_step):
+            batch = []
+            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+                if position // self.length != epoch:
+                    epoch = position // self.length
+                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+                    order = torch.randperm(self.length, generator=generator)
+                batch.append((epoch, int(order[position % self.length])))
+            yield batch[self.share]
+
+
+class TrainingSamples(Dataset[Sample]):
+    """Augmented examples with their matching prior, by (epoch, index).
+
+    Args:
+        dataset: Where the examples come from.
+        with_prior: Compute the matching prior (in the data-loading process).
+        seed: Of the augmentation.
+        augment: Mirror, reorder views and colour channels, at random.
+    """
+
+    def __init__(self, dataset: ExampleDataset, with_prior: bool, seed: int, augment: bool = True):
+        self.dataset, self.with_prior = dataset, with_prior
+        self.seed, self.augment = seed, augment
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        example = self.dataset[index]
+        if self.augment:
+            generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) % 2**63)
+            example = augmented(example, generator)
+        batch = collate([example])
+        prior = None
+        if self.with_prior:
+            prior = match_views(batch.context_images, batch.context_cameras)
+        return Sample(batch, prior)
+
+
+def augmented(example: Example, generator: torch.Generator) -> Example:
+    """Half the time mirrored, views in random order, colour channels in random order."""
+    mirror = bool(torch.rand((), generator=generator) < 0.5)
+    views = torch.randperm(example.context_images.shape[0], generator=generator)
+    channels = torch.randperm(3, generator=generator)
+    if mirror:
+        example = mirrored(example)
+    depth = example.context_depth
+    return replace(
+        example,
+        context_images=example.context_images[views][:, channels],
+        context_cameras=example.context_cameras[views],
+        context_depth=None if depth is None else depth[views],
+        target_images=example.target_images[:, channels],
+    )
+
+
+def mirrored(example: Example) -> Example:
+    """The example seen in a mirror: every image flipped left to right, poses E -> F E F."""
+
+    def flipped(maps: Tensor | None) -> Tensor | None:
+        return None if maps is None else maps.flip(-1)
+
+    return replace(
+        example,
+        context_images=example.context_images.flip(-1),
+        context_cameras=_mirrored_cameras(example.context_cameras),
+        target_images=example.target_images.flip(-1),
+        target_cameras=_mirrored_cameras(example.target_cameras),
+        context_depth=flipped(example.context_depth),
+        target_depth=flipped(example.target_depth),
+    )
+
+
+def _mirrored_cameras(cameras: Cameras) -> Cameras:
+    flip = torch.diag(cameras.near.new_tensor([-1.0, 1.0, 1.0, 1.0]))
+    intrinsics = cameras.intrinsics.clone()
+    intrinsics[..., 0, 2] = 1 - intrinsics[..., 0, 2]
+    return replace(
+        cameras, camera_to_world=flip @ cameras.camera_to_world @ flip, intrinsics=intrinsics
+    )
+
+
+def collate_samples(samples: Sequence[Sample]) -> Sample:
+    """Samples with a batch axis of one as one batch."""
+    examples, priors = [s.example for s in samples], [s.prior for s in samples]
+    joined = {
+        f.name: _joined([getattr(e, f.name) for e in examples]) for f in fields(Example)
+    }
+    prior = None
+    if all(p is not None for p in priors):
+        prior = MatchingPrior(
+            **{f.name: torch.cat([getattr(p, f.name) for p in priors]) for f in fields(MatchingPrior)}
+        )
+    return Sample(Example(**joined), prior)
+
+
+def _joined(values: list) -> object:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, Cameras):
+        return Cameras(
+            *(torch.cat([getattr(c, f.name) for c in values]) for f in fields(Cameras))
+        )
+    return None if first is None else [name for names in values for name in names]
+
+
+def batches(
+    samples: TrainingSamples, order: BatchOrder, workers: int
+) -> DataLoader[Sample]:
+    """A loader that computes samples in ``workers`` forked processes (0: in this one)."""
+    return DataLoader(
+        samples,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=collate_samples,
+        persistent_workers=False,
+        worker_init_fn=_one_thread,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,125 @@
+"""What the network is trained for: novel views at every level, and the right depth candidate."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..example import Example
+from ..gaussians import Gaussians
+from ..network import HiSplatOutput
+from ..prior_maps import squash
+from ..rendering import Renderer
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the terms; renders are compared after one gain per colour channel."""
+
+    mse: float = 10.0
+    """Squared difference between renders and target views."""
+    l1: float = 0.3
+    """Absolute difference between renders and target views."""
+    levels: tuple[float, float, float] = (0.05, 0.1, 1.0)
+    """Weights of the renders after each stage, coarsest first. HiSplat weighs all alike; here the
+    coarse levels are a backdrop behind the surface, which such a loss would pull forward."""
+    transmittance: float = 0.3
+    """Share of background in the final render: keeps holes from opening."""
+    choice: float = 0.1
+    """Expected error of the chosen depth candidate, pixels, clamped at 5."""
+    choice_likelihood: float = 0.03
+    """Negative log-likelihood of the best candidate, where one is within 1.5 pixels."""
+    surface: float = 0.1
+    """Squashed error of the coarsest stage's surface."""
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """The total and its terms (before weighting), each a mean over the batch."""
+
+    total: Tensor
+    terms: dict[str, float]
+
+
+def training_loss(
+    output: HiSplatOutput,
+    example: Example,
+    renderer: Renderer,
+    settings: LossSettings,
+    background: Float[Tensor, "3"],
+) -> LossReport:
+    """The training loss of one collated batch.
+
+    Every term is a mean of per-sample values, so that the gradient of a batch split over
+    several processes is the mean of theirs.
+    """
+    weighted: list[Tensor] = []
+    terms: dict[str, float] = {}
+
+    def add(name: str, per_sample: Float[Tensor, "batch"], weight: float) -> None:
+        value = per_sample.mean()
+        terms[name] = float(value.detach())
+        weighted.append(weight * value)
+
+    for level, (gaussians, weight) in enumerate(zip(output.accumulated, settings.levels, strict=True)):
+        if weight == 0:
+            continue
+        color, alpha = _render_targets(gaussians, example, renderer, background)
+        target = example.target_images
+        color = color * channel_gains(color.detach(), target)[..., None, None]
+        difference = (color - target).flatten(1)
+        add(f"mse_{level}", difference.square().mean(1), weight * settings.mse)
+        add(f"l1_{level}", difference.abs().mean(1), weight * settings.l1)
+        if level == len(output.accumulated) - 1:
+            add("transmittance", (1 - alpha).flatten(1).mean(1), settings.transmittance)
+    if example.context_depth is not None and output.prior is not None:
+        _add_depth_terms(add, output, example.context_depth, settings)
+    return LossReport(torch.stack(weighted).sum(), terms)
+
+
+def _render_targets(
+    gaussians: Gaussians, example: Example, renderer: Renderer, background: Tensor
+) -> tuple[Tensor, Tensor]:
+    cameras: Cameras = example.target_cameras
+    height, width = example.target_images.shape[-2:]
+    rendering = renderer(gaussians, cameras, (height, width), background)
+    return rendering.color, rendering.alpha
+
+
+def channel_gains(
+    render: Float[Tensor, "*batch 3 height width"], target: Float[Tensor, "*batch 3 height width"]
+) -> Float[Tensor, "*batch 3"]:
+    """The factor per image and channel that brings the render closest to the target."""
+    product = (render * target).sum((-2, -1))
+    return (product / render.square().sum((-2, -1)).clamp_min(1e-6)).clamp(0.5, 2.0)
+
+
+def _add_depth_terms(add, output: HiSplatOutput, depth: Tensor, settings: LossSettings) -> None:
+    prior, logits = output.prior, output.stages[-1].candidate_logits
+    assert prior is not None
+    known = depth > 0
+    truth = torch.where(known, 1 / depth.clamp_min(1e-6), 0.0)
+    px = prior.pixels_per_inverse_depth[..., None, None]
+    if logits is not None:
+        error = ((prior.candidates - truth[:, :, None]) * px[:, :, None]).abs().clamp_max(5.0)
+        expected = (logits.softmax(2) * error).sum(2)
+        add("choice", _masked_mean(expected, known), settings.choice)
+        best_error, best = error.min(dim=2)
+        negative = F.cross_entropy(logits.flatten(0, 1), best.flatten(0, 1), reduction="none")
+        reachable = known & (best_error < 1.5)
+        likelihood = _masked_mean(negative.unflatten(0, best.shape[:2]), reachable)
+        add("choice_likelihood", likelihood, settings.choice_likelihood)
+    surface = output.stages[0].surface.inverse_depth[:, :, 0]
+    stride = depth.shape[-1] // surface.shape[-1]
+    share = F.avg_pool2d(known.float(), stride)
+    pooled = F.avg_pool2d(truth, stride) / share.clamp_min(1e-6)
+    error = squash(surface - pooled, prior.pixels_per_inverse_depth).abs()
+    add("surface", _masked_mean(error, share > 0.99), settings.surface)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Float[Tensor, "batch"]:
+    weight = mask.to(values.dtype)
+    return (values * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1.0)
