@@ -122,7 +122,7 @@ def _check(own, other, number, there, back, own_rho, other_rho, error, partner):
             if not (u >= 0 and u < width and v >= 0 and v < height):
                 continue
             rho = other_rho[0] + other_rho[1] * other[int(v), int(u)]
-            bu, bv, s = transfer(back, u - np.float32(0.5), v - np.float32(0.5), rho)
+            bu, bv, _ = transfer(back, u - np.float32(0.5), v - np.float32(0.5), rho)
             du, dv = bu - np.float32(x + 0.5), bv - np.float32(y + 0.5)
             distance = np.sqrt(du * du + dv * dv)
             if distance < error[y, x]:

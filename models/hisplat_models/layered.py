@@ -1,0 +1,222 @@
+"""The best scene that needs no learning: three levels of Gaussians on top of matching.
+
+The fine level holds one small Gaussian per pixel. Two coarse levels lie behind it, pushed back, and
+show only where the fine one opens: behind edges (a quarter of the resolution) and beyond what
+either photo saw (an eighth, padded beyond the photo).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
+
+from .cameras import Cameras
+from .gaussians import SH_C0, Gaussians
+from .matching import CANDIDATE_NAMES, MatchingPrior
+
+
+@dataclass(frozen=True)
+class LayeredSettings:
+    """How the levels are laid out; sizes in pixels of each level."""
+
+    fine_sigma_px: float = 0.2
+    """Small, because renderers widen every Gaussian by the pixel's own footprint."""
+    fine_opacity: float = 0.6
+    """Opacity of a fine Gaussian without left-right agreement."""
+    agreement_opacity: float = 0.39
+    """Added for perfect agreement."""
+    agreement_px: float = 1.5
+    """Left-right error at which 1/e of it is left."""
+    middle_push: float = 0.9
+    """Factor on the background's inverse depth, quarter resolution."""
+    middle_sigma_px: float = 1.0
+    """Standard deviation at quarter resolution."""
+    middle_opacity: float = 0.9
+    """Opacity at quarter resolution."""
+    coarse_push: float = 0.5
+    """Factor on the background's inverse depth, eighth resolution."""
+    coarse_sigma_px: float = 1.0
+    """Standard deviation at eighth resolution."""
+    coarse_opacity: float = 0.9
+    """Opacity at eighth resolution."""
+    coarse_margin: float = 0.2
+    """Width of the border around the coarsest level, share of the photo's long side."""
+    color_tolerance: float = 0.1
+    """Relative difference from the background's inverse depth at which a pixel's colour counts
+    1/e as much for it."""
+    color_radius_px: int = 16
+    """Distance over which colours of the background are gathered."""
+
+
+@dataclass(frozen=True)
+class LayeredStage:
+    """Maps of one level, with everything a Gaussian head needs.
+
+    Attributes:
+        inverse_depth: 1 / z-depth, > 0.
+        color: RGB in [0, 1].
+        opacity: In [0, 1].
+        sigma_px: Standard deviation in cells of this level.
+        padding: Cells on every side that lie beyond the photo; the maps include them.
+        stride: Photo pixels to a cell.
+    """
+
+    inverse_depth: Float[Tensor, "batch view height width"]
+    color: Float[Tensor, "batch view 3 height width"]
+    opacity: Float[Tensor, "batch view height width"]
+    sigma_px: float
+    padding: int
+    stride: int
+
+
+_DEFAULT = LayeredSettings()
+
+
+def layered_stages(
+    prior: MatchingPrior,
+    images: Float[Tensor, "batch view 3 height width"],
+    settings: LayeredSettings = _DEFAULT,
+) -> tuple[LayeredStage, LayeredStage, LayeredStage]:
+    """The three levels, coarsest first: strides 8 (padded), 4 and 1.
+
+    Args:
+        prior: What ``match_views`` found for ``images``.
+        images: RGB in [0, 1].
+        settings: Constants.
+    """
+    background = prior.candidates[:, :, CANDIDATE_NAMES.index("background")]
+    middle_depth = background[..., ::4, ::4]
+    middle_color = _background_color(prior, images, middle_depth, 4, settings)
+    coarse_depth = -max_pool2d(-middle_depth, 2)
+    coarse_color = avg_pool2d(middle_color.flatten(0, 1), 2).unflatten(0, images.shape[:2])
+    padding = -(-round(settings.coarse_margin * max(images.shape[-2:])) // 8)
+    agreement = torch.exp(-((prior.consistency_px / settings.agreement_px) ** 2)) * prior.trusted
+    return (
+        LayeredStage(
+            inverse_depth=_replicated(coarse_depth * settings.coarse_push, padding),
+            color=_replicated(coarse_color, padding),
+            opacity=_replicated(torch.full_like(coarse_depth, settings.coarse_opacity), padding),
+            sigma_px=settings.coarse_sigma_px,
+            padding=padding,
+            stride=8,
+        ),
+        LayeredStage(
+            inverse_depth=middle_depth * settings.middle_push,
+            color=middle_color,
+            opacity=torch.full_like(middle_depth, settings.middle_opacity),
+            sigma_px=settings.middle_sigma_px,
+            padding=0,
+            stride=4,
+        ),
+        LayeredStage(
+            inverse_depth=prior.inverse_depth,
+            color=prior.color,
+            opacity=settings.fine_opacity + settings.agreement_opacity * agreement,
+            sigma_px=settings.fine_sigma_px,
+            padding=0,
+            stride=1,
+        ),
+    )
+
+
+def _replicated(
+    maps: Float[Tensor, "*batch height width"], padding: int
+) -> Float[Tensor, "*batch height_padded width_padded"]:
+    """The maps with their borders repeated."""
+    flat = maps.flatten(0, -3)[:, None]
+    return pad(flat, (padding,) * 4, mode="replicate")[:, 0].unflatten(0, maps.shape[:-2])
+
+
+def _background_color(
+    prior: MatchingPrior,
+    images: Float[Tensor, "batch view 3 height width"],
+    depth: Float[Tensor, "batch view rows columns"],
+    cell: int,
+    settings: LayeredSettings,
+) -> Float[Tensor, "batch view 3 rows columns"]:
+    """Mean colour of the trusted pixels around a cell that lie near its (background) depth.
+
+    Where there are hardly any, the cell's own photo counts.
+    """
+    reach = settings.color_radius_px // cell
+    known = prior.trusted[..., None, :, :]
+    samples = torch.cat([prior.color, prior.inverse_depth[..., None, :, :], known], dim=2)
+    photo = avg_pool2d(images.flatten(0, 1), cell).unflatten(0, images.shape[:2])
+    rows, columns = depth.shape[-2:]
+    weight_sum = torch.full_like(depth, 1e-3)
+    color_sum = photo * 1e-3
+    for phase_y in range(cell // 4, cell, cell // 2):
+        for phase_x in range(cell // 4, cell, cell // 2):
+            lattice = samples[..., phase_y::cell, phase_x::cell]
+            lattice = pad(lattice, (reach,) * 4)
+            for dy in range(2 * reach + 1):
+                for dx in range(2 * reach + 1):
+                    window = lattice[..., dy : dy + rows, dx : dx + columns]
+                    near_by = ((dy - reach) ** 2 + (dx - reach) ** 2) * (2.0 / reach**2)
+                    off = (window[:, :, 3] / depth - 1) / settings.color_tolerance
+                    weight = torch.exp(-off.square() - near_by) * window[:, :, 4]
+                    weight_sum += weight
+                    color_sum += weight[:, :, None] * window[:, :, :3]
+    return color_sum / weight_sum[:, :, None]
+
+
+def layered_gaussians(stages: tuple[LayeredStage, ...], cameras: Cameras) -> Gaussians:
+    """The analytic scene (batch, n): isotropic, plain colours, level = position in ``stages``."""
+    return Gaussians.cat(
+        [stage_gaussians(stage, cameras, level) for level, stage in enumerate(stages)]
+    )
+
+
+def stage_gaussians(stage: LayeredStage, cameras: Cameras, level: int) -> Gaussians:
+    """One Gaussian per cell at its centre; order: view, row, column."""
+    rays = padded_rays(stage, cameras)
+    depth = 1 / stage.inverse_depth
+    means = cameras.positions[:, :, None, None] + rays * depth[..., None]
+    rows, columns = _photo_cells(stage)
+    focal = cameras.intrinsics.diagonal(dim1=-2, dim2=-1)[..., :2] * cameras.intrinsics.new_tensor(
+        [columns, rows]
+    )
+    sigma = stage.sigma_px * depth / focal.mean(-1)[..., None, None]
+    flat_depth = depth.flatten(1)
+    batch, count = flat_depth.shape
+    identity = depth.new_tensor([1.0, 0, 0, 0])
+    level_numbers: Int[Tensor, "batch n"] = torch.full(
+        (batch, count), level, device=depth.device, dtype=torch.long
+    )
+    color = stage.color.movedim(2, -1).flatten(1, 3)
+    return Gaussians(
+        means=means.flatten(1, 3),
+        scales=sigma.flatten(1)[..., None].expand(-1, -1, 3),
+        quaternions_wxyz=identity.expand(batch, count, 4),
+        opacities=stage.opacity.flatten(1),
+        harmonics=((color - 0.5) / SH_C0)[:, :, None],
+        level=level_numbers,
+    )
+
+
+def padded_rays(
+    stage: LayeredStage, cameras: Cameras
+) -> Float[Tensor, "batch view height width 3"]:
+    """World-space directions of unit z-depth through the cells' centres, border included."""
+    height, width = stage.inverse_depth.shape[-2:]
+    rows, columns = _photo_cells(stage)
+    # A border widens the picture: seen as one larger image, its intrinsics shrink and shift.
+    scale = cameras.intrinsics.new_tensor([columns / width, rows / height, 1.0])
+    shift = cameras.intrinsics.new_tensor(
+        [[0, 0, stage.padding / width], [0, 0, stage.padding / height], [0, 0, 0]]
+    )
+    wider = Cameras(
+        cameras.camera_to_world,
+        cameras.intrinsics * scale[:, None] + shift,
+        cameras.near,
+        cameras.far,
+    )
+    return wider.rays(height, width)
+
+
+def _photo_cells(stage: LayeredStage) -> tuple[int, int]:
+    """Rows and columns without the border."""
+    height, width = stage.inverse_depth.shape[-2:]
+    return height - 2 * stage.padding, width - 2 * stage.padding
