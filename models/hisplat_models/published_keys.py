@@ -181,32 +181,35 @@ def refine_unet_table(levels: int) -> dict[str, str]:
 
 
 _STAGE: KeyTable = {
-    "merge_features": "upsampler.0",
-    "project_features": "proj_feature",
-    "refine_input": "refine_unet.0",
+    "full": "upsampler.0",
+    "projection": "proj_feature",
+    "refine_in": "refine_unet.0",
     "refine_norm": "refine_unet.1",
     **nested("refine", "refine_unet.3", refine_unet_table(5)),
-    "to_gaussians.0": "to_gaussians.0",
-    "to_gaussians.2": "to_gaussians.2",
-    "to_disparity.0": "to_disparity.0",
-    "to_disparity.2": "to_disparity.2",
+    "head_hidden": "to_gaussians.0",
+    "head_out": "to_gaussians.2",
+    "disparity_hidden": "to_disparity.0",
+    "disparity_out": "to_disparity.2",
 }
+"""``stage.Stage``, any of the three."""
 
-_MATCHING: KeyTable = {
-    "input": "corr_refine_net.corr_refine_net.0",
-    "norm": "corr_refine_net.corr_refine_net.1",
-    **nested("refine", "corr_refine_net.corr_refine_net.3", refine_unet_table(3)),
-    "output": "corr_refine_net.corr_refine_net.4",
+COST_VOLUME_DEPTH: KeyTable = {
+    "stem": "corr_refine_net.corr_refine_net.0",
+    "stem_norm": "corr_refine_net.corr_refine_net.1",
+    **nested("unet", "corr_refine_net.corr_refine_net.3", refine_unet_table(3)),
+    "out": "corr_refine_net.corr_refine_net.4",
     "shortcut": "corr_refine_net.regressor_residual",
-    "logits.0": "raw_depth_head.0",
-    "logits.2": "raw_depth_head.2",
+    "hidden": "raw_depth_head.0",
+    "logits": "raw_depth_head.2",
 }
+"""``depth_heads.CostVolumeDepth`` of the first stage."""
 
-_LIMITED_DISPARITY: KeyTable = {
-    "refined": "lim_surf.conv1",
-    "mixed": "lim_surf.conv2",
+_LIMITED_DEPTH: KeyTable = {
+    "features": "lim_surf.conv1",
+    "mix": "lim_surf.conv2",
     "fraction": "lim_surf.conv3",
 }
+"""``depth_heads.LimitedDepth`` of the last stage."""
 
 _FUSION: KeyTable = {
     "reduce.0": "reduce_dim_mlp.0",
@@ -223,8 +226,8 @@ NETWORK: KeyTable = {
     **nested("monocular.decoder", "backbone.dino.decoder_vit", VIEW_DECODER),
     **nested("transformer", "backbone.transformer", TRANSFORMER),
     **_repeated(_STAGE, *[(f"stages.{i}", f"{_PREDICTOR}.{i}") for i in range(3)]),
-    **nested("stages.0.matching", f"{_PREDICTOR}.0", _MATCHING),
-    **nested("stages.2.limited", f"{_PREDICTOR}.2", _LIMITED_DISPARITY),
+    **nested("stages.0.surface", f"{_PREDICTOR}.0", COST_VOLUME_DEPTH),
+    **nested("stages.2.placement", f"{_PREDICTOR}.2", _LIMITED_DEPTH),
     **nested("fusion", "depth_predictor.modulater", _FUSION),
 }
 """The whole network of the preset "hisplat"."""

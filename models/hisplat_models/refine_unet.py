@@ -1,11 +1,10 @@
-"""A U-Net of constant width whose deepest levels attend across all views.
+"""A U-Net of constant width in which the views attend to each other at one resolution.
 
 The "U-Net with cross-view attention" of MVSplat (Chen et al., ECCV 2024), section 3.2, which
 HiSplat (ICLR 2025), section 3.3, uses to refine the cost volume and the features of each stage.
 """
 
 import math
-from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
@@ -29,22 +28,28 @@ class RefineUNet(nn.Module):
     Args:
         channels: Width of every level; heads of 32 channels each (one head below 64 channels).
         levels: Resolutions; each halves the sides.
-        attention: The downsampling rates, out of 1, 2, 4, ..., 2^(levels - 1), at which the
-            pixels of all views attend to each other.
+        attention_downsample: The downsampling (1, 2, 4, ...) at which the pixels of all views
+            attend to each other; None: nowhere.
     """
 
-    def __init__(self, channels: int, levels: int, attention: Collection[int] = ()):
+    def __init__(self, channels: int, levels: int, attention_downsample: int | None = None):
         super().__init__()
         rates = [2**level for level in range(levels)]
-        if not set(attention) <= set(rates):
-            raise ValueError(f"Expected attention at some of {rates}, got {tuple(attention)}.")
+        if attention_downsample is not None and attention_downsample not in rates:
+            raise ValueError(f"Expected attention at one of {rates}, got {attention_downsample}.")
         self.stem = nn.Conv2d(channels, channels, 3, padding=1)
         self.descents = nn.ModuleList(
-            [_Descent(channels, rate in attention, downsample=rate < rates[-1]) for rate in rates]
+            [
+                _Descent(channels, attend=rate == attention_downsample, downsample=rate < rates[-1])
+                for rate in rates
+            ]
         )
         self.middle = nn.ModuleList([_ResBlock(channels, channels) for _ in range(2)])
         self.ascents = nn.ModuleList(
-            [_Ascent(channels, rate in attention, upsample=rate > 1) for rate in reversed(rates)]
+            [
+                _Ascent(channels, attend=rate == attention_downsample, upsample=rate > 1)
+                for rate in reversed(rates)
+            ]
         )
         self.out = nn.Conv2d(channels, channels, 3, padding=1)
         self.out_norm = group_norm(channels)

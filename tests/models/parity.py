@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from hisplat_models.cameras import Cameras
 from hisplat_models.published_keys import KeyTable, published_key
-from torch import Tensor, nn
 
 
 def parity_dir() -> Path:
@@ -37,7 +38,7 @@ def rule_tensor(key: str, shape: tuple[int, ...]) -> Tensor:
     last = key.rsplit(".", 1)[-1]
     if last == "num_batches_tracked":
         return torch.zeros(shape, dtype=torch.int64)
-    uniform = np.random.RandomState(zlib.crc32(key.encode())).random_sample(shape)  # noqa: NPY002
+    uniform = np.random.RandomState(zlib.crc32(key.encode())).random_sample(shape)
     noise = (2 * uniform - 1) * math.sqrt(3)
     if last == "running_mean":
         value = 0.1 * noise

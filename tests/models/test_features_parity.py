@@ -6,6 +6,9 @@ without a measured floor take that of the nearest tensor behind them.
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
 from hisplat_models import published_keys as keys
 from hisplat_models.cost_volume import (
     disparity_candidates,
@@ -22,8 +25,6 @@ from hisplat_models.features import (
 )
 from hisplat_models.features.vit import resized_to_patches
 from hisplat_models.refine_unet import RefineUNet, group_norm
-from torch import Tensor, nn
-
 from tests.models.parity import Case, filled, published_shapes
 
 VIT_FLOOR = (3.6e-6, 6.7e-7)
@@ -34,32 +35,24 @@ PREDICTOR = "depth_predictor.depth_predictor"
 class CostRefinement(nn.Module):
     """The published regulariser of the cost volume, assembled around our U-Net."""
 
-    TABLE = {
-        "before.0": "corr_refine_net.corr_refine_net.0",
-        "before.1": "corr_refine_net.corr_refine_net.1",
-        **keys.nested(
-            "unet", "corr_refine_net.corr_refine_net.3", keys.refine_unet_table(levels=3)
-        ),
-        "after": "corr_refine_net.corr_refine_net.4",
-        "shortcut": "corr_refine_net.regressor_residual",
-        "logits.0": "raw_depth_head.0",
-        "logits.2": "raw_depth_head.2",
-    }
-
     def __init__(self):
         super().__init__()
-        self.before = nn.Sequential(nn.Conv2d(256, 128, 3, padding=1), group_norm(128), nn.GELU())
-        self.unet = RefineUNet(128, levels=3, attention=(4,))
-        self.after = nn.Conv2d(128, 128, 3, padding=1)
+        self.stem = nn.Conv2d(256, 128, 3, padding=1)
+        self.stem_norm = group_norm(128)
+        self.unet = RefineUNet(128, levels=3, attention_downsample=4)
+        self.out = nn.Conv2d(128, 128, 3, padding=1)
         self.shortcut = nn.Conv2d(256, 128, 1)
-        self.logits = nn.Sequential(
-            nn.Conv2d(128, 256, 3, padding=1), nn.GELU(), nn.Conv2d(256, 128, 3, padding=1)
-        )
+        self.hidden = nn.Conv2d(128, 256, 3, padding=1)
+        self.logits = nn.Conv2d(256, 128, 3, padding=1)
 
-    def forward(self, volume: Tensor, features: Tensor) -> Tensor:
+    def forward(self, volume: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The refined volume and the logits of its candidates."""
+        views = volume.shape[:2]
         x = torch.cat([volume, features], dim=2).flatten(0, 1)
-        refined = self.unet(self.before(x).unflatten(0, volume.shape[:2])).flatten(0, 1)
-        return (self.after(refined) + self.shortcut(x)).unflatten(0, volume.shape[:2])
+        y = F.gelu(self.stem_norm(self.stem(x)))
+        y = self.out(self.unet(y.unflatten(0, views)).flatten(0, 1)) + self.shortcut(x)
+        logits = self.logits(F.gelu(self.hidden(y)))
+        return y.unflatten(0, views), logits.unflatten(0, views)
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +70,10 @@ BLOCKS = {
     "transformer": (MultiViewTransformer, keys.TRANSFORMER, "backbone.transformer"),
     "vit": (VisionTransformer, keys.VISION_TRANSFORMER, "backbone.dino.vit"),
     "decoder": (CrossViewTransformerDecoder, keys.VIEW_DECODER, "backbone.dino.decoder_vit"),
-    "cost refinement": (CostRefinement, CostRefinement.TABLE, f"{PREDICTOR}.0"),
+    "cost refinement": (CostRefinement, keys.COST_VOLUME_DEPTH, f"{PREDICTOR}.0"),
     **{
         f"refine {stage}": (
-            lambda width=width: RefineUNet(width, levels=5, attention=(16,)),
+            lambda width=width: RefineUNet(width, levels=5, attention_downsample=16),
             keys.refine_unet_table(5),
             f"{PREDICTOR}.{stage}.refine_unet.3",
         )
@@ -160,14 +153,12 @@ def test_cost_volume_and_depth(case: Case):
     volume = plane_sweep_cost_volume(features, cameras, candidates, pixel_centers=False)
     case.assert_close("cost_volume", view_first(volume), (8.1e-4, 3.9e-5))
 
-    network = filled(CostRefinement(), CostRefinement.TABLE, f"{PREDICTOR}.0")
-    assert isinstance(network, CostRefinement)
-    refined = network(volume, features)
+    network = filled(CostRefinement(), keys.COST_VOLUME_DEPTH, f"{PREDICTOR}.0")
+    refined, logits = network(volume, features)
     # No floor was measured between the cost volume and the logits; the tighter one is taken,
     # relative to the sizes of the two.
     scale = float(refined.std() / volume.std())
     case.assert_close("cost_volume_refined", view_first(refined), (8.1e-4 * scale, 3.9e-5 * scale))
-    logits = network.logits(refined.flatten(0, 1)).unflatten(0, (1, 2))
     case.assert_close("depth_logits", view_first(logits), (2.1e-5, 1.4e-6))
     disparity, peak = expected_disparity(logits, candidates)
     depth = (1 / disparity).permute(0, 1, 3, 4, 2).reshape(1, 2, 256, 1, 1)
