@@ -1,0 +1,95 @@
+"""Which Gaussians touch which tile, front to back.
+
+Tiles are 8 pixels wide, one SIMD register of float32, and tall, so that a Gaussian a few pixels
+across touches few of them.
+"""
+
+import numpy as np
+
+from ._compile import kernel
+
+TILE_WIDTH = 8
+TILE_HEIGHT = 64
+TILE_PIXELS = TILE_WIDTH * TILE_HEIGHT
+
+_RADIX_BITS = 11
+
+
+@kernel
+def visible_indices(rects):
+    """Indices of Gaussians that touch at least one tile, ascending."""
+    count = 0
+    found = np.empty(rects.shape[0], np.uint32)
+    for i in range(rects.shape[0]):
+        if rects[i, 0] < rects[i, 1]:
+            found[count] = i
+            count += 1
+    return found[:count]
+
+
+@kernel
+def sort_by_depth(indices, depths):
+    """The indices by ascending positive float32 depth, stable: a radix sort of the bits."""
+    buckets = 1 << _RADIX_BITS
+    count = indices.shape[0]
+    histogram = np.zeros((3, buckets), np.uint32)
+    keys = np.empty(count, np.uint32)
+    bits = depths.view(np.uint32)
+    for i in range(count):
+        key = bits[indices[i]]
+        keys[i] = key
+        for digit in range(3):
+            histogram[digit, (key >> (_RADIX_BITS * digit)) & (buckets - 1)] += 1
+    other_keys = np.empty_like(keys)
+    other_indices = np.empty_like(indices)
+    for digit in range(3):
+        position = np.uint32(0)
+        for bucket in range(buckets):
+            size = histogram[digit, bucket]
+            histogram[digit, bucket] = position
+            position += size
+        for i in range(count):
+            bucket = (keys[i] >> (_RADIX_BITS * digit)) & (buckets - 1)
+            target = histogram[digit, bucket]
+            histogram[digit, bucket] = target + np.uint32(1)
+            other_keys[target] = keys[i]
+            other_indices[target] = indices[i]
+        keys, other_keys = other_keys, keys
+        indices, other_indices = other_indices, indices
+    return indices
+
+
+@kernel
+def bin_pairs(order, rects, tiles_x, tiles_y):
+    """Tile lists: (first pair of each tile, Gaussian of each pair, gradient slot, first slot).
+
+    Pairs are ordered by tile and within it by depth. Slots are ordered by depth rank, so all
+    slots of the Gaussian at rank r are ``first_slot[r]`` to ``first_slot[r + 1]``.
+    """
+    starts = np.zeros(tiles_x * tiles_y + 1, np.uint32)
+    first_slot = np.empty(order.shape[0] + 1, np.uint32)
+    slot = 0
+    for rank in range(order.shape[0]):
+        rect = rects[order[rank]]
+        first_slot[rank] = slot
+        for y in range(rect[2], rect[3]):
+            for x in range(rect[0], rect[1]):
+                starts[y * tiles_x + x + 1] += 1
+                slot += 1
+    first_slot[order.shape[0]] = slot
+    for tile in range(tiles_x * tiles_y):
+        starts[tile + 1] += starts[tile]
+    fill = starts[:-1].copy()
+    gaussian_of = np.empty(slot, np.uint32)
+    slot_of = np.empty(slot, np.uint32)
+    slot = 0
+    for rank in range(order.shape[0]):
+        rect = rects[order[rank]]
+        for y in range(rect[2], rect[3]):
+            for x in range(rect[0], rect[1]):
+                pair = fill[y * tiles_x + x]
+                fill[y * tiles_x + x] = pair + np.uint32(1)
+                gaussian_of[pair] = order[rank]
+                slot_of[pair] = slot
+                slot += 1
+    return starts, gaussian_of, slot_of, first_slot

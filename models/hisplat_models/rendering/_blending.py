@@ -1,0 +1,199 @@
+"""Front-to-back blending inside tiles, and its gradients.
+
+A tile keeps its pixels as planes of one small buffer that stays in the first-level cache, eight
+pixels to a row. Loops over the eight are what the compiler turns into SIMD; for that their
+indices are unsigned (signed ones would be tested for wrapping around) and nothing in them
+branches. A finished pixel keeps its transmittance with the sign flipped.
+"""
+
+import math
+from typing import no_type_check
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from ._binning import TILE_HEIGHT, TILE_PIXELS, TILE_WIDTH
+from ._compile import inlined, reordering_kernel
+from ._projection import (
+    BLUE,
+    DEPTH,
+    FORM_A,
+    FORM_B,
+    FORM_C,
+    GREEN,
+    LOG_OPACITY,
+    MEAN_X,
+    MEAN_Y,
+    RED,
+)
+
+_LANES = np.uint64(TILE_WIDTH)
+_PLANE = TILE_PIXELS
+# How many Gaussians pass before a tile looks which of its rows still take light.
+_ROW_CHECK = 32
+
+
+def _exp2(x):
+    """2 to the power of x in [-126, 1]."""
+    return 2.0**x
+
+
+@overload(_exp2, inline="never")
+@no_type_check
+def _exp2_of_type(x):
+    """Full precision for float64; for float32 a polynomial that vectorises (1e-7 relative)."""
+    if x == types.float32:
+
+        def single(x):
+            whole = np.int32(x - np.float32(0.5))  # rounds to nearest, as x <= 0.5
+            f = x - np.float32(whole)
+            p = np.float32(0.00132765)
+            p = p * f + np.float32(0.00967554)
+            p = p * f + np.float32(0.05550713)
+            p = p * f + np.float32(0.2402212)
+            p = p * f + np.float32(0.69314697)
+            p = p * f + np.float32(1.00000007)
+            return p * np.int32((whole + np.int32(127)) << np.int32(23)).view(np.float32)
+
+        return single
+
+    def double(x):
+        return math.exp(x * 0.6931471805599453)
+
+    return double
+
+
+@inlined
+def _row_span(record, x_low, x_high, alpha_log, y_low, y_high):
+    """Rows y_low <= y < y_high in which the ellipse alpha >= alpha_min meets pixel columns.
+
+    ``x_low`` and ``x_high`` are the columns' outermost pixel centres. Rows are widened by a
+    hair; each pixel is tested again when it is blended.
+    """
+    a, b, c = -np.float64(record[FORM_A]), -np.float64(record[FORM_B]), -np.float64(record[FORM_C])
+    level = np.float64(record[LOG_OPACITY]) - alpha_log
+    left, right = x_low - record[MEAN_X], x_high - record[MEAN_X]
+    # The top and bottom of the whole ellipse lie at dx = -/+ shift.
+    det = 4 * a * c - b * b
+    if det <= 0:
+        return y_low, y_high
+    shift = b * math.sqrt(level / (a * det))
+    dx = min(max(-shift, left), right)
+    below = b * b * dx * dx - 4 * c * (a * dx * dx - level)
+    if below < 0:
+        return y_low, y_low
+    bottom = (-b * dx + math.sqrt(below)) / (2 * c)
+    dx = min(max(shift, left), right)
+    above = b * b * dx * dx - 4 * c * (a * dx * dx - level)
+    if above < 0:
+        return y_low, y_low
+    top = (-b * dx - math.sqrt(above)) / (2 * c)
+    center = np.float64(record[MEAN_Y]) - 0.5
+    first = max(np.float64(y_low), math.ceil(center + top - 0.01))
+    last = min(np.float64(y_high), math.floor(center + bottom + 0.01) + 1.0)
+    if first >= last:
+        return y_low, y_low
+    return np.int64(first), np.int64(last)
+
+
+@inlined
+def _live_rows(buffer, first, last):
+    """The range first to last without finished rows at either end."""
+    while first < last and _row_is_finished(buffer, first):
+        first += 1
+    while first < last and _row_is_finished(buffer, last - 1):
+        last -= 1
+    return first, last
+
+
+@inlined
+def _row_is_finished(buffer, row):
+    for i in range(row * TILE_WIDTH, (row + 1) * TILE_WIDTH):
+        if buffer[i] > 0:
+            return False
+    return True
+
+
+@reordering_kernel
+def blend(
+    first_tile, last_tile, records, starts, gaussian_of, tiles_x, settings, background,
+    color, depth, alpha, state,
+):  # fmt: skip
+    """Draws tiles first to last into the images of one view.
+
+    ``state`` receives each tile's final transmittance (negative where a pixel finished early)
+    and the list position at which it finished, for the gradients.
+    """
+    _, alpha_max_, alpha_min_, transmittance_min_, _, _ = settings
+    height, width = depth.shape
+    kind = records.dtype.type
+    alpha_max, transmittance_min = kind(alpha_max_), kind(transmittance_min_)
+    log_min_ = math.log2(alpha_min_)
+    log_min, log_floor = kind(log_min_), kind(max(log_min_ - 1, -120.0))
+    zero, half = kind(0), kind(0.5)
+    buffer = np.empty(6 * _PLANE, records.dtype)
+    t, stopped, red, green, blue, far = (
+        np.uint64(0),
+        np.uint64(_PLANE),
+        np.uint64(2 * _PLANE),
+        np.uint64(3 * _PLANE),
+        np.uint64(4 * _PLANE),
+        np.uint64(5 * _PLANE),
+    )
+    for tile in range(first_tile, last_tile):
+        left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
+        rows, columns = min(TILE_HEIGHT, height - top), min(TILE_WIDTH, width - left)
+        buffer[:_PLANE] = 1
+        buffer[_PLANE : 2 * _PLANE] = 1e9
+        buffer[2 * _PLANE :] = 0
+        live_first, live_last = 0, rows
+        for pair in range(starts[tile], starts[tile + 1]):
+            if (pair - starts[tile]) % _ROW_CHECK == _ROW_CHECK - 1:
+                live_first, live_last = _live_rows(buffer, live_first, live_last)
+                if live_first >= live_last:
+                    break
+            record = records[gaussian_of[pair]]
+            y_first, y_last = _row_span(
+                record, left + 0.5, left + columns - 0.5, log_min_,
+                top + live_first, top + live_last,
+            )  # fmt: skip
+            position = kind(pair - starts[tile])
+            x_offset = kind(left + 0.5) - record[MEAN_X]
+            form_a, form_b, form_c = record[FORM_A], record[FORM_B], record[FORM_C]
+            log_opacity = record[LOG_OPACITY]
+            r, g, b, z = record[RED], record[GREEN], record[BLUE], record[DEPTH]
+            for row in range(y_first, y_last):
+                dy = kind(row) + half - record[MEAN_Y]
+                across, along = form_b * dy, form_c * dy * dy + log_opacity
+                base = np.uint64(row - top) * _LANES
+                for lane in range(_LANES):
+                    i = base + lane
+                    dx = kind(np.int32(lane)) + x_offset
+                    log_alpha = (form_a * dx + across) * dx + along
+                    value = min(alpha_max, _exp2(max(log_alpha, log_floor)))
+                    value = value if log_alpha >= log_min else zero
+                    before = buffer[t + i]
+                    after = before - before * value
+                    ends = after < transmittance_min
+                    weight = zero if ends else before * value
+                    buffer[stopped + i] = (
+                        min(buffer[stopped + i], position) if ends else buffer[stopped + i]
+                    )
+                    buffer[t + i] = -abs(before) if ends else after
+                    buffer[red + i] += weight * r
+                    buffer[green + i] += weight * g
+                    buffer[blue + i] += weight * b
+                    buffer[far + i] += weight * z
+        for row in range(rows):
+            for column in range(columns):
+                i = np.uint64(row * TILE_WIDTH + column)
+                rest = abs(buffer[i])
+                y, x = top + row, left + column
+                color[0, y, x] = buffer[red + i] + rest * background[0]
+                color[1, y, x] = buffer[green + i] + rest * background[1]
+                color[2, y, x] = buffer[blue + i] + rest * background[2]
+                depth[y, x] = buffer[far + i]
+                alpha[y, x] = kind(1) - rest
+        if state.shape[0] > 0:
+            state[tile, :] = buffer[: 2 * _PLANE]

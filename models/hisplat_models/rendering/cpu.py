@@ -1,0 +1,174 @@
+"""The renderer for machines without a GPU: compiled kernels over tiles, with gradients."""
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..gaussians import Gaussians
+from ._binning import (
+    TILE_HEIGHT,
+    TILE_PIXELS,
+    TILE_WIDTH,
+    bin_pairs,
+    sort_by_depth,
+    visible_indices,
+)
+from ._blending import blend
+from ._checks import check_inputs
+from ._projection import RECORD, project
+from ._threads import for_ranges
+from .base import Rendering
+from .settings import RasterizationSettings
+
+# Work handed to a thread at once; fixed, so that sums don't depend on the number of threads.
+GAUSSIANS_AT_ONCE = 4096
+TILES_AT_ONCE = 4
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class CpuRenderer:
+    """Draws on the CPU in float32, or in float64 where the Gaussians are.
+
+    Uses as many threads as ``torch.get_num_threads()``. Values and gradients are the same for
+    any number of threads. Skew in the intrinsics is ignored.
+    """
+
+    settings: RasterizationSettings = RasterizationSettings()
+
+    def __call__(
+        self,
+        gaussians: Gaussians,
+        cameras: Cameras,
+        image_size: tuple[int, int],
+        background: Float[Tensor, "3"] | None = None,
+    ) -> Rendering:
+        """Renders at ``image_size`` = (height, width); ``background`` is black by default."""
+        check_inputs(gaussians, cameras, image_size)
+        if gaussians.means.device.type != "cpu":
+            raise ValueError(f"Expected Gaussians on the CPU, got {gaussians.means.device}.")
+        dtype = torch.float64 if gaussians.means.dtype == torch.float64 else torch.float32
+        shared = _Shared(
+            intrinsics=cameras.intrinsics_px(*image_size).detach().double().numpy(),
+            height=image_size[0],
+            width=image_size[1],
+            background=np.zeros(3) if background is None else background.detach().double().numpy(),
+            settings=astuple(self.settings),
+        )
+        differentiable = [
+            gaussians.means,
+            gaussians.scales,
+            gaussians.quaternions_wxyz,
+            gaussians.opacities,
+            gaussians.harmonics,
+            cameras.camera_to_world,
+        ]
+        inputs = [x.to(dtype).contiguous() for x in differentiable]
+        if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+            raise NotImplementedError("Gradients on the CPU; render under torch.no_grad().")
+        images, _ = _draw_all([x.detach().numpy() for x in inputs], shared, keep=False)
+        return Rendering(*(torch.from_numpy(image) for image in images))
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all views have in common, and the intrinsics of each."""
+
+    intrinsics: Array
+    height: int
+    width: int
+    background: Array
+    settings: tuple[float, ...]
+
+    @property
+    def tiles_x(self) -> int:
+        return -(-self.width // TILE_WIDTH)
+
+    @property
+    def tiles_y(self) -> int:
+        return -(-self.height // TILE_HEIGHT)
+
+    def focal_and_center(self, b: int, v: int) -> tuple[float, float, float, float]:
+        k = self.intrinsics[b, v]
+        return float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the gradients of one view need again."""
+
+    records: Array
+    order: Array
+    starts: Array
+    gaussian_of: Array
+    slot_of: Array
+    first_slot: Array
+    state: Array
+
+
+def _draw_all(
+    inputs: list[Array], shared: _Shared, keep: bool
+) -> tuple[tuple[Array, Array, Array], list[list[_View]]]:
+    """Colour, depth and alpha of all views; and, to ``keep``, what their gradients need."""
+    *fields, poses = inputs
+    batch, views = poses.shape[:2]
+    size, dtype = (shared.height, shared.width), fields[0].dtype
+    color = np.empty((batch, views, 3, *size), dtype)
+    depth = np.empty((batch, views, *size), dtype)
+    alpha = np.empty((batch, views, *size), dtype)
+    kept = []
+    for b in range(batch):
+        scene = [field[b] for field in fields]
+        kept.append([])
+        for v in range(views):
+            images = (color[b, v], depth[b, v], alpha[b, v])
+            intrinsics = shared.focal_and_center(b, v)
+            view = _draw(scene, poses[b, v].astype(np.float64), intrinsics, shared, images, keep)
+            if keep:
+                kept[b].append(view)
+    return (color, depth, alpha), kept
+
+
+def _draw(
+    scene: list[Array],
+    pose: Array,
+    intrinsics: tuple[float, ...],
+    shared: _Shared,
+    images: tuple[Array, Array, Array],
+    keep: bool,
+) -> _View:
+    """Projects, sorts, bins and blends one view into ``images``."""
+    count, dtype = len(scene[0]), scene[0].dtype
+    records = np.empty((count, RECORD), dtype)
+    depths = np.empty(count, dtype)
+    rects = np.empty((count, 4), np.int32)
+
+    def project_range(start: int, stop: int) -> None:
+        project(
+            start, stop, *scene, pose, intrinsics, float(shared.height), float(shared.width),
+            shared.settings, records, depths, rects,
+        )  # fmt: skip
+
+    for_ranges(count, GAUSSIANS_AT_ONCE, project_range)
+    order = visible_indices(rects)
+    if dtype == np.float32:
+        order = sort_by_depth(order, depths)
+    else:
+        order = order[np.argsort(depths[order], kind="stable")]
+    tiles_x, tiles = shared.tiles_x, shared.tiles_x * shared.tiles_y
+    starts, gaussian_of, slot_of, first_slot = bin_pairs(order, rects, tiles_x, shared.tiles_y)
+    state = np.empty((tiles if keep else 0, 2 * TILE_PIXELS), dtype)
+
+    def blend_range(first: int, last: int) -> None:
+        blend(
+            first, last, records, starts, gaussian_of, tiles_x, shared.settings,
+            shared.background, *images, state,
+        )  # fmt: skip
+
+    for_ranges(tiles, TILES_AT_ONCE, blend_range)
+    return _View(records, order, starts, gaussian_of, slot_of, first_slot, state)

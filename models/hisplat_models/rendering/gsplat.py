@@ -1,0 +1,102 @@
+"""The renderer for CUDA: gsplat behind our protocol."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..gaussians import Gaussians
+from ._checks import check_inputs
+from .base import Rendering
+from .settings import RasterizationSettings
+
+# The blending's constants are compiled into gsplat; the rest are arguments of its functions.
+_COMPILED = ("alpha_max", "alpha_min", "transmittance_min", "frustum_margin")
+
+
+@dataclass(frozen=True)
+class GsplatRenderer:
+    """Draws with gsplat's CUDA kernels, in float32.
+
+    Raises on construction:
+        ImportError: without gsplat.
+        ValueError: for settings that gsplat has compiled in with other values.
+    """
+
+    settings: RasterizationSettings = RasterizationSettings()
+
+    def __post_init__(self):
+        _import_gsplat()
+        for name in _COMPILED:
+            wanted, fixed = getattr(self.settings, name), getattr(RasterizationSettings(), name)
+            if wanted != fixed:
+                raise ValueError(f"gsplat draws with {name}={fixed}, got {wanted}.")
+
+    def __call__(
+        self,
+        gaussians: Gaussians,
+        cameras: Cameras,
+        image_size: tuple[int, int],
+        background: Float[Tensor, "3"] | None = None,
+    ) -> Rendering:
+        """Renders at ``image_size`` = (height, width); ``background`` is black by default."""
+        check_inputs(gaussians, cameras, image_size)
+        if gaussians.means.device.type != "cuda":
+            raise ValueError(f"Expected Gaussians on a GPU, got {gaussians.means.device}.")
+        # One call per scene: batched scenes need gsplat 1.5, and each call draws all its views.
+        parts = [
+            self._scene(gaussians[b], cameras[b], image_size, background)
+            for b in range(cameras.batch_shape[0])
+        ]
+        colors_and_depth = torch.stack([color for color, _ in parts])
+        return Rendering(
+            color=colors_and_depth[..., :3].movedim(-1, 2),
+            depth=colors_and_depth[..., 3],
+            alpha=torch.stack([alpha[..., 0] for _, alpha in parts]),
+        )
+
+    def _scene(
+        self,
+        gaussians: Gaussians,
+        cameras: Cameras,
+        image_size: tuple[int, int],
+        background: Float[Tensor, "3"] | None,
+    ) -> tuple[Float[Tensor, "view height width 4"], Float[Tensor, "view height width 1"]]:
+        """Colour with depth, and alpha, of one scene in all its views."""
+        height, width = image_size
+        colors, alphas, _ = _import_gsplat().rasterization(
+            means=gaussians.means.float(),
+            quats=gaussians.quaternions_wxyz.float(),
+            scales=gaussians.scales.float(),
+            opacities=gaussians.opacities.float(),
+            colors=gaussians.harmonics.float(),
+            viewmats=cameras.world_to_camera.float(),
+            Ks=cameras.intrinsics_px(height, width).float(),
+            width=width,
+            height=height,
+            near_plane=self.settings.near_plane,
+            eps2d=self.settings.dilation_px2,
+            sh_degree=gaussians.sh_degree,
+            render_mode="RGB+D",
+            packed=False,  # its packed mode has no gradients to camera poses in all versions
+        )
+        if background is not None:
+            # Here rather than through ``backgrounds``, whose number of channels with depth
+            # differs between versions.
+            shown = colors[..., :3] + (1 - alphas) * background.to(colors)
+            colors = torch.cat([shown, colors[..., 3:]], dim=-1)
+        return colors, alphas
+
+
+def _import_gsplat() -> Any:
+    """The gsplat module; absolute imports keep it apart from this file."""
+    try:
+        import gsplat
+    except ImportError as error:
+        raise ImportError(
+            'Rendering on a GPU needs gsplat: pip install "hisplat-app[gpu]"'
+        ) from error
+    return gsplat

@@ -1,0 +1,40 @@
+"""The constants of the blending equation, and the published network's own values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RasterizationSettings:
+    """What a renderer does at the edges of the formulas; the defaults are gsplat's.
+
+    Attributes:
+        dilation_px2: Added to the diagonal of each projected covariance, so that no Gaussian is
+            thinner than about half a pixel.
+        alpha_max: Upper bound of opacity times falloff, below 1.
+        alpha_min: A Gaussian is left out of pixels where it is fainter than this; > 0.
+        transmittance_min: A pixel is finished before its transmittance falls below this.
+        near_plane: Gaussians whose z-depth is at most this are not drawn, world units. Absolute
+            rather than a part of ``cameras.near``: a small value only keeps the projection finite.
+        frustum_margin: The Jacobian is taken no farther outside the image than this times half
+            the image size, so that Gaussians beside the camera don't smear over it.
+    """
+
+    dilation_px2: float = 0.3
+    alpha_max: float = 0.999
+    alpha_min: float = 1 / 255
+    transmittance_min: float = 1e-4
+    near_plane: float = 0.01
+    frustum_margin: float = 0.3
+
+    def __post_init__(self):
+        if not 0 < self.alpha_min < self.alpha_max < 1:
+            raise ValueError(
+                "Expected 0 < alpha_min < alpha_max < 1, "
+                f"got alpha_min={self.alpha_min}, alpha_max={self.alpha_max}."
+            )
+        if self.near_plane <= 0:
+            raise ValueError(f"Expected near_plane > 0, got {self.near_plane}.")
+
+
+PAPER = RasterizationSettings(alpha_max=0.99, near_plane=0.2)
+"""The values of the rasteriser that the published network was trained with."""
