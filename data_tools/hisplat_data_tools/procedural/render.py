@@ -1,0 +1,255 @@
+"""Pictures of a scene: several shaded rays a pixel, and the exact depth at pixel centres."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+from numba import njit
+
+from .raycast import STACK_SIZE, surface, trace
+from .scene import Scene
+from .textures import lookup
+
+TEXTURE, REPEATS_U, REPEATS_V, COSINE, SINE, OFFSET_U, OFFSET_V = range(7)
+STAIN, STAIN_REPEATS, STAIN_STRENGTH, SPECULAR, GLOSS, MIRROR, EMISSION, TINT = range(7, 15)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One pinhole camera in the frame of a scene.
+
+    Attributes:
+        camera_to_world: Rigid pose, OpenCV axes (x right, y down, z forward).
+        intrinsics: First row divided by the image width, second by its height.
+    """
+
+    camera_to_world: Float64[np.ndarray, "4 4"]
+    intrinsics: Float64[np.ndarray, "3 3"]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What a camera sees.
+
+    Attributes:
+        radiance: Linear light, >= 0, averaged over the rays of each pixel.
+        depth: Exact z-depth at the pixel centres.
+        is_sky: Pixels whose centre sees the dome around the scene.
+    """
+
+    radiance: Float32[np.ndarray, "height width 3"]
+    depth: Float32[np.ndarray, "height width"]
+    is_sky: Bool[np.ndarray, "height width"]
+
+
+@njit(nogil=True, cache=True)
+def _dome_distance(dome, ox, oy, oz, dx, dy, dz):
+    """Ray parameter where a ray from inside the dome meets it."""
+    px, py, pz = ox - dome[0], oy - dome[1], oz - dome[2]
+    a = dx * dx + dy * dy + dz * dz
+    b = px * dx + py * dy + pz * dz
+    c = px * px + py * py + pz * pz - dome[3] * dome[3]
+    return (-b + math.sqrt(max(b * b - a * c, 0.0))) / a
+
+
+@njit(nogil=True, cache=True)
+def _dome_colour(appearance, ox, oy, oz, dx, dy, dz, spread):
+    """Linear colour of the sky where a ray meets the dome; ``spread`` is its angle."""
+    dome = appearance.dome
+    t = _dome_distance(dome, ox, oy, oz, dx, dy, dz)
+    x, y = (ox + t * dx - dome[0]) / dome[3], (oy + t * dy - dome[1]) / dome[3]
+    z = (oz + t * dz - dome[2]) / dome[3]
+    # Looking up to a flat layer of clouds avoids the poles of a spherical map.
+    stretch = dome[5] / (2.0 * (abs(z) + 0.35))
+    texels = appearance.texels[int(dome[4])]
+    r, g, b = lookup(texels, appearance.texture_size, x * stretch, y * stretch, spread * stretch)
+    return r * r, g * g, b * b
+
+
+@njit(nogil=True, cache=True)
+def _albedo(appearance, material, u, v, footprint):
+    """Linear colour of a material at a place; ``footprint`` in world units."""
+    size = appearance.texture_size
+    p = material[COSINE] * u - material[SINE] * v
+    q = material[SINE] * u + material[COSINE] * v
+    r, g, b = lookup(
+        appearance.texels[int(material[TEXTURE])],
+        size,
+        p * material[REPEATS_U] + material[OFFSET_U],
+        q * material[REPEATS_V] + material[OFFSET_V],
+        footprint * material[REPEATS_U],
+    )
+    r, g, b = r * r * material[TINT], g * g * material[TINT + 1], b * b * material[TINT + 2]
+    if material[STAIN_STRENGTH] > 0.0:
+        repeats = material[STAIN_REPEATS]
+        texels = appearance.texels[int(material[STAIN])]
+        # Turned by an odd angle, so that the two never repeat together.
+        sr, sg, sb = lookup(
+            texels,
+            size,
+            (0.83 * u + 0.56 * v) * repeats,
+            (0.83 * v - 0.56 * u) * repeats,
+            footprint * repeats,
+        )
+        shade = 1.0 + material[STAIN_STRENGTH] * (0.7 * (sr + sg + sb) - 1.0)
+        shade = max(shade, 0.05)
+        r, g, b = r * shade, g * shade, b * shade
+    return r, g, b
+
+
+@njit(nogil=True, cache=True)
+def _shade(geometry, appearance, k, ox, oy, oz, dx, dy, dz, t, spread, shadows, stack):
+    """Linear light that primitive ``k`` sends back along a ray, and its reflected direction."""
+    x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
+    nx, ny, nz, u, v = surface(geometry, k, x, y, z)
+    length = math.sqrt(dx * dx + dy * dy + dz * dz)
+    facing = (nx * dx + ny * dy + nz * dz) / length
+    if facing > 0.0:
+        nx, ny, nz, facing = -nx, -ny, -nz, -facing
+    material = appearance.materials[geometry.materials[k]]
+    # Between the footprint's short and long side: blurred little, and aliased little.
+    footprint = spread * t / math.sqrt(max(-facing, 0.03))
+    r, g, b = _albedo(appearance, material, u, v, footprint)
+
+    up = 0.5 + 0.5 * nz
+    light_r = appearance.ambient[1, 0] + up * (appearance.ambient[0, 0] - appearance.ambient[1, 0])
+    light_g = appearance.ambient[1, 1] + up * (appearance.ambient[0, 1] - appearance.ambient[1, 1])
+    light_b = appearance.ambient[1, 2] + up * (appearance.ambient[0, 2] - appearance.ambient[1, 2])
+    glint_r = glint_g = glint_b = 0.0
+    offset = 1e-4 * t * length
+    px, py, pz = x + offset * nx, y + offset * ny, z + offset * nz
+    for n in range(appearance.lights.shape[0]):
+        light = appearance.lights[n]
+        lx, ly, lz, reach, strength = light[1], light[2], light[3], 1e6, 1.0
+        if light[0] == 1.0:
+            lx, ly, lz = lx - px, ly - py, lz - pz
+            distance = math.sqrt(lx * lx + ly * ly + lz * lz)
+            lx, ly, lz, reach = lx / distance, ly / distance, lz / distance, distance
+            strength = 1.3 * light[7] * light[7] / (distance * distance + 0.3 * light[7] * light[7])
+        cosine = nx * lx + ny * ly + nz * lz
+        if cosine <= 0.0:
+            continue
+        if shadows:
+            _, blocker = trace(geometry, px, py, pz, lx, ly, lz, 1e-6, reach, True, stack)
+            if blocker >= 0:
+                continue
+        light_r += strength * cosine * light[4]
+        light_g += strength * cosine * light[5]
+        light_b += strength * cosine * light[6]
+        if material[SPECULAR] > 0.0:
+            hx, hy, hz = lx - dx / length, ly - dy / length, lz - dz / length
+            norm = math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
+            lobe = max(0.0, (nx * hx + ny * hy + nz * hz) / norm) ** material[GLOSS]
+            lobe *= strength * material[SPECULAR] * (1.0 + 0.05 * material[GLOSS])
+            glint_r, glint_g = glint_r + lobe * light[4], glint_g + lobe * light[5]
+            glint_b += lobe * light[6]
+    glow = material[EMISSION]
+    r, g, b = (
+        r * (light_r + glow) + glint_r,
+        g * (light_g + glow) + glint_g,
+        b * (light_b + glow) + glint_b,
+    )
+    mirror = 0.0
+    if material[MIRROR] > 0.0:
+        mirror = material[MIRROR] + (1 - material[MIRROR]) * 0.6 * (1 + facing) ** 5
+    turn = -2.0 * facing * length
+    return r, g, b, mirror, dx + turn * nx, dy + turn * ny, dz + turn * nz, px, py, pz
+
+
+@njit(nogil=True, cache=True)
+def _radiance(geometry, appearance, ox, oy, oz, dx, dy, dz, spread, stack):
+    """Linear light arriving along a ray, with at most one mirror reflection."""
+    t, k = trace(geometry, ox, oy, oz, dx, dy, dz, 1e-4, 1e6, False, stack)
+    if k < 0:
+        return _dome_colour(appearance, ox, oy, oz, dx, dy, dz, spread)
+    r, g, b, mirror, rx, ry, rz, px, py, pz = _shade(
+        geometry, appearance, k, ox, oy, oz, dx, dy, dz, t, spread, True, stack
+    )
+    if mirror > 0.0:
+        t2, k2 = trace(geometry, px, py, pz, rx, ry, rz, 1e-4, 1e6, False, stack)
+        if k2 < 0:
+            r2, g2, b2 = _dome_colour(appearance, px, py, pz, rx, ry, rz, spread)
+        else:
+            r2, g2, b2, _, _, _, _, _, _, _ = _shade(
+                geometry, appearance, k2, px, py, pz, rx, ry, rz, t2, 2 * spread, False, stack
+            )
+        r, g, b = r + mirror * (r2 - r), g + mirror * (g2 - g), b + mirror * (b2 - b)
+    return r, g, b
+
+
+@njit(nogil=True, cache=True)
+def _render(geometry, appearance, pose, focal_and_centre, offsets, radiance):
+    height, width = radiance.shape[:2]
+    fx, fy, cx, cy = focal_and_centre
+    stack = np.empty(STACK_SIZE, dtype=np.int32)
+    count = offsets.shape[0]
+    spread = 1.0 / (math.sqrt(fx * fy) * math.sqrt(count))
+    ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
+    for row in range(height):
+        for column in range(width):
+            r = g = b = 0.0
+            for n in range(count):
+                x = (column + offsets[n, 0] - cx) / fx
+                y = (row + offsets[n, 1] - cy) / fy
+                dx = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]
+                dy = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]
+                dz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]
+                dr, dg, db = _radiance(geometry, appearance, ox, oy, oz, dx, dy, dz, spread, stack)
+                r, g, b = r + dr, g + dg, b + db
+            radiance[row, column, 0] = r / count
+            radiance[row, column, 1] = g / count
+            radiance[row, column, 2] = b / count
+
+
+@njit(nogil=True, cache=True)
+def _depth(geometry, dome, pose, focal_and_centre, depth, is_sky):
+    fx, fy, cx, cy = focal_and_centre
+    stack = np.empty(STACK_SIZE, dtype=np.int32)
+    ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
+    for row in range(depth.shape[0]):
+        for column in range(depth.shape[1]):
+            x, y = (column + 0.5 - cx) / fx, (row + 0.5 - cy) / fy
+            dx = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]
+            dy = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]
+            dz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]
+            t, k = trace(geometry, ox, oy, oz, dx, dy, dz, 1e-4, 1e6, False, stack)
+            if k < 0:
+                t = _dome_distance(dome, ox, oy, oz, dx, dy, dz)
+            depth[row, column] = t
+            is_sky[row, column] = k < 0
+
+
+def _focal_and_centre(camera: Camera, height: int, width: int) -> tuple[float, ...]:
+    k = camera.intrinsics
+    return k[0, 0] * width, k[1, 1] * height, k[0, 2] * width, k[1, 2] * height
+
+
+def ray_offsets(count: int) -> Float64[np.ndarray, "count 2"]:
+    """Places of the rays inside a pixel, evenly spread (Roberts' R2 sequence); one: its centre."""
+    index = np.arange(count)[:, None]
+    return (0.5 + index * np.array([0.7548776662466927, 0.5698402909980532])) % 1.0
+
+
+def render_depth(
+    scene: Scene, camera: Camera, height: int, width: int
+) -> tuple[Float32[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
+    """Exact z-depth at the pixel centres, and which of them see the sky."""
+    depth = np.empty((height, width), dtype=np.float32)
+    is_sky = np.empty((height, width), dtype=np.bool_)
+    view = _focal_and_centre(camera, height, width)
+    pose = np.ascontiguousarray(camera.camera_to_world)
+    _depth(scene.geometry, scene.appearance.dome, pose, view, depth, is_sky)
+    return depth, is_sky
+
+
+def render(
+    scene: Scene, camera: Camera, height: int, width: int, samples_per_pixel: int = 4
+) -> Rendering:
+    """What the camera sees, with ``samples_per_pixel`` shaded rays a pixel."""
+    radiance = np.empty((height, width, 3), dtype=np.float32)
+    view = _focal_and_centre(camera, height, width)
+    pose = np.ascontiguousarray(camera.camera_to_world)
+    offsets = ray_offsets(samples_per_pixel)
+    _render(scene.geometry, scene.appearance, pose, view, offsets, radiance)
+    return Rendering(radiance, *render_depth(scene, camera, height, width))
