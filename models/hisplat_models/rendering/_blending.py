@@ -25,6 +25,12 @@ from ._projection import (
     LOG_OPACITY,
     MEAN_X,
     MEAN_Y,
+    MOMENT,
+    MOMENT_X,
+    MOMENT_XX,
+    MOMENT_XY,
+    MOMENT_Y,
+    MOMENT_YY,
     RED,
 )
 
@@ -197,3 +203,123 @@ def blend(
                 alpha[y, x] = kind(1) - rest
         if state.shape[0] > 0:
             state[tile, :] = buffer[: 2 * _PLANE]
+
+
+@reordering_kernel
+def blend_gradients(
+    first_tile, last_tile, records, starts, gaussian_of, slot_of, tiles_x, settings, background,
+    d_color, d_depth, d_alpha, state, slots,
+):  # fmt: skip
+    """Fills the slots of all pairs in tiles first to last, from the images' gradients.
+
+    Back to front, so that both the light in front (transmittance) and the colour behind are
+    at hand: the latter as its product with the gradients, the ``behind`` plane.
+    """
+    _, alpha_max_, alpha_min_, _, _, _ = settings
+    height, width = d_depth.shape
+    kind = records.dtype.type
+    alpha_max = kind(alpha_max_)
+    log_min_ = math.log2(alpha_min_)
+    log_min, log_floor = kind(log_min_), kind(max(log_min_ - 1, -120.0))
+    zero, half, one = kind(0), kind(0.5), kind(1)
+    buffer = np.empty(8 * _PLANE + 7 * TILE_WIDTH, records.dtype)
+    t, stopped, behind, d_red, d_green, d_blue, d_far, d_weight = (
+        np.uint64(0),
+        np.uint64(_PLANE),
+        np.uint64(2 * _PLANE),
+        np.uint64(3 * _PLANE),
+        np.uint64(4 * _PLANE),
+        np.uint64(5 * _PLANE),
+        np.uint64(6 * _PLANE),
+        np.uint64(7 * _PLANE),
+    )
+    sums = 8 * _PLANE
+    s_0, s_y, s_yy, s_red, s_green, s_blue, s_far = (
+        np.uint64(sums),
+        np.uint64(sums + TILE_WIDTH),
+        np.uint64(sums + 2 * TILE_WIDTH),
+        np.uint64(sums + 3 * TILE_WIDTH),
+        np.uint64(sums + 4 * TILE_WIDTH),
+        np.uint64(sums + 5 * TILE_WIDTH),
+        np.uint64(sums + 6 * TILE_WIDTH),
+    )
+    for tile in range(first_tile, last_tile):
+        left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
+        rows, columns = min(TILE_HEIGHT, height - top), min(TILE_WIDTH, width - left)
+        buffer[: 2 * _PLANE] = state[tile]
+        buffer[2 * _PLANE :] = 0
+        last_position = zero
+        for row in range(rows):
+            for column in range(columns):
+                i = np.uint64(row * TILE_WIDTH + column)
+                y, x = top + row, left + column
+                last_position = max(last_position, buffer[stopped + i])
+                buffer[t + i] = abs(buffer[t + i])
+                red, green, blue = d_color[0, y, x], d_color[1, y, x], d_color[2, y, x]
+                buffer[d_red + i] = red
+                buffer[d_green + i] = green
+                buffer[d_blue + i] = blue
+                buffer[d_far + i] = d_depth[y, x]
+                # What the weights cover, the background loses.
+                shown = red * background[0] + green * background[1] + blue * background[2]
+                buffer[d_weight + i] = d_alpha[y, x] - shown
+        count = np.int64(starts[tile + 1]) - np.int64(starts[tile])
+        for backward in range(count):
+            pair = np.int64(starts[tile + 1]) - 1 - backward
+            slot = slots[slot_of[pair]]
+            position = kind(count - 1 - backward)
+            record = records[gaussian_of[pair]]
+            y_first, y_last = _row_span(
+                record, left + 0.5, left + columns - 0.5, log_min_, top, top + rows
+            )
+            if position >= last_position or y_first >= y_last:
+                slot[:] = 0
+                continue
+            x_offset = kind(left + 0.5) - record[MEAN_X]
+            form_a, form_b, form_c = record[FORM_A], record[FORM_B], record[FORM_C]
+            log_opacity = record[LOG_OPACITY]
+            r, g, b, z = record[RED], record[GREEN], record[BLUE], record[DEPTH]
+            buffer[sums:] = 0
+            for row in range(y_first, y_last):
+                dy = kind(row) + half - record[MEAN_Y]
+                across, along = form_b * dy, form_c * dy * dy + log_opacity
+                base = np.uint64(row - top) * _LANES
+                for lane in range(_LANES):
+                    i = base + lane
+                    dx = kind(np.int32(lane)) + x_offset
+                    log_alpha = (form_a * dx + across) * dx + along
+                    raw = _exp2(max(log_alpha, log_floor))
+                    value = min(alpha_max, raw)
+                    value = value if log_alpha >= log_min else zero
+                    value = value if position < buffer[stopped + i] else zero
+                    keep = one / (one - value)
+                    before = buffer[t + i] * keep
+                    weight = before * value
+                    g_red, g_green = buffer[d_red + i], buffer[d_green + i]
+                    g_blue, g_far = buffer[d_blue + i], buffer[d_far + i]
+                    gain = g_red * r + g_green * g + g_blue * b + g_far * z + buffer[d_weight + i]
+                    d_value = before * gain - buffer[behind + i] * keep
+                    d_log = d_value * value if raw <= alpha_max else zero
+                    buffer[t + i] = before
+                    buffer[behind + i] += weight * gain
+                    buffer[s_0 + lane] += d_log
+                    buffer[s_y + lane] += d_log * dy
+                    buffer[s_yy + lane] += d_log * dy * dy
+                    buffer[s_red + lane] += weight * g_red
+                    buffer[s_green + lane] += weight * g_green
+                    buffer[s_blue + lane] += weight * g_blue
+                    buffer[s_far + lane] += weight * g_far
+            slot[:] = 0
+            for lane in range(_LANES):
+                dx = kind(np.int32(lane)) + x_offset
+                moment, moment_y = buffer[s_0 + lane], buffer[s_y + lane]
+                slot[MOMENT] += moment
+                slot[MOMENT_X] += moment * dx
+                slot[MOMENT_Y] += moment_y
+                slot[MOMENT_XX] += moment * dx * dx
+                slot[MOMENT_XY] += moment_y * dx
+                slot[MOMENT_YY] += buffer[s_yy + lane]
+                slot[6] += buffer[s_red + lane]
+                slot[7] += buffer[s_green + lane]
+                slot[8] += buffer[s_blue + lane]
+                slot[9] += buffer[s_far + lane]

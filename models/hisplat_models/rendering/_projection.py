@@ -28,7 +28,7 @@ LOG2_E = 1.4426950408889634
 
 
 @inlined
-def _rotation(w, x, y, z):
+def rotation_matrix(w, x, y, z):
     """The matrix of a unit quaternion, row by row."""
     return (
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
@@ -38,7 +38,7 @@ def _rotation(w, x, y, z):
 
 
 @inlined
-def _unit(quaternion):
+def unit_quaternion(quaternion):
     """A quaternion at unit length, and the inverse of its length."""
     w, x, y, z = (
         np.float64(quaternion[0]),
@@ -51,7 +51,7 @@ def _unit(quaternion):
 
 
 @inlined
-def _axes(pose, r, sx, sy, sz):
+def axes_in_camera(pose, r, sx, sy, sz):
     """W R S: the Gaussian's scaled axes in camera coordinates, row by row."""
     r00, r01, r02, r10, r11, r12, r20, r21, r22 = r
     a, b, c = pose[0, 0], pose[1, 0], pose[2, 0]
@@ -71,7 +71,16 @@ def _axes(pose, r, sx, sy, sz):
 
 
 @inlined
-def _slope_limits(focal, center, size, margin):
+def half_covariance(m, ax, ay, u, v):
+    """T = J M, row by row; the Jacobian is taken at slopes u, v with ax, ay = focal / z."""
+    return (
+        ax * (m[0] - u * m[6]), ax * (m[1] - u * m[7]), ax * (m[2] - u * m[8]),
+        ay * (m[3] - v * m[6]), ay * (m[4] - v * m[7]), ay * (m[5] - v * m[8]),
+    )  # fmt: skip
+
+
+@inlined
+def slope_limits(focal, center, size, margin):
     """Smallest and largest x / z (or y / z) at which the Jacobian is taken."""
     extra = margin * 0.5 * size / focal
     return -center / focal - extra, (size - center) / focal + extra
@@ -102,7 +111,7 @@ def fill_sh_basis(x, y, z, count, basis):
 
 
 @inlined
-def _color(harmonics, basis, channel):
+def color_of_channel(harmonics, basis, channel):
     """0.5 + the sum of the bands, not yet clamped."""
     value = 0.5
     for k in range(harmonics.shape[0]):
@@ -122,8 +131,8 @@ def project(
     """
     dilation, _, alpha_min, _, near_plane, margin = settings
     fx, fy, cx, cy = intrinsics
-    x_low, x_high = _slope_limits(fx, cx, width, margin)
-    y_low, y_high = _slope_limits(fy, cy, height, margin)
+    x_low, x_high = slope_limits(fx, cx, width, margin)
+    y_low, y_high = slope_limits(fy, cy, height, margin)
     bands = harmonics.shape[1]
     basis = np.empty(16, np.float64)
     for n in range(start, stop):
@@ -135,17 +144,14 @@ def project(
             continue
         x = pose[0, 0] * wx + pose[1, 0] * wy + pose[2, 0] * wz
         y = pose[0, 1] * wx + pose[1, 1] * wy + pose[2, 1] * wz
-        qw, qx, qy, qz, _ = _unit(quaternions[n])
-        m = _axes(pose, _rotation(qw, qx, qy, qz), scales[n, 0], scales[n, 1], scales[n, 2])
+        qw, qx, qy, qz, _ = unit_quaternion(quaternions[n])
+        m = axes_in_camera(
+            pose, rotation_matrix(qw, qx, qy, qz), scales[n, 0], scales[n, 1], scales[n, 2]
+        )
         inv_z = 1 / z
         u = min(max(x * inv_z, x_low), x_high)
         v = min(max(y * inv_z, y_low), y_high)
-        t00 = fx * inv_z * (m[0] - u * m[6])
-        t01 = fx * inv_z * (m[1] - u * m[7])
-        t02 = fx * inv_z * (m[2] - u * m[8])
-        t10 = fy * inv_z * (m[3] - v * m[6])
-        t11 = fy * inv_z * (m[4] - v * m[7])
-        t12 = fy * inv_z * (m[5] - v * m[8])
+        t00, t01, t02, t10, t11, t12 = half_covariance(m, fx * inv_z, fy * inv_z, u, v)
         cov_xx = t00 * t00 + t01 * t01 + t02 * t02 + dilation
         cov_xy = t00 * t10 + t01 * t11 + t02 * t12
         cov_yy = t10 * t10 + t11 * t11 + t12 * t12 + dilation
@@ -177,7 +183,7 @@ def project(
             fill_sh_basis(wx * inverse, wy * inverse, wz * inverse, bands, basis)
         else:
             basis[0] = 0.28209479177387814
-        record[RED] = max(_color(harmonics[n], basis, 0), 0.0)
-        record[GREEN] = max(_color(harmonics[n], basis, 1), 0.0)
-        record[BLUE] = max(_color(harmonics[n], basis, 2), 0.0)
+        record[RED] = max(color_of_channel(harmonics[n], basis, 0), 0.0)
+        record[GREEN] = max(color_of_channel(harmonics[n], basis, 1), 0.0)
+        record[BLUE] = max(color_of_channel(harmonics[n], basis, 2), 0.0)
         record[DEPTH] = z

@@ -1,11 +1,13 @@
 """The renderer for machines without a GPU: compiled kernels over tiles, with gradients."""
 
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
@@ -17,12 +19,13 @@ from ._binning import (
     sort_by_depth,
     visible_indices,
 )
-from ._blending import blend
+from ._blending import blend, blend_gradients
 from ._checks import check_inputs
-from ._projection import RECORD, project
+from ._projection import RECORD, SLOT, project
+from ._projection_gradients import project_gradients
 from ._threads import for_ranges
 from .base import Rendering
-from .settings import RasterizationSettings
+from .settings import DEFAULT, RasterizationSettings
 
 # Work handed to a thread at once; fixed, so that sums don't depend on the number of threads.
 GAUSSIANS_AT_ONCE = 4096
@@ -39,7 +42,7 @@ class CpuRenderer:
     any number of threads. Skew in the intrinsics is ignored.
     """
 
-    settings: RasterizationSettings = RasterizationSettings()
+    settings: RasterizationSettings = DEFAULT
 
     def __call__(
         self,
@@ -70,9 +73,34 @@ class CpuRenderer:
         ]
         inputs = [x.to(dtype).contiguous() for x in differentiable]
         if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-            raise NotImplementedError("Gradients on the CPU; render under torch.no_grad().")
+            return Rendering(*_Draw.apply(shared, *inputs))
         images, _ = _draw_all([x.detach().numpy() for x in inputs], shared, keep=False)
         return Rendering(*(torch.from_numpy(image) for image in images))
+
+
+class _Draw(torch.autograd.Function):
+    """All views as one node of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, shared: "_Shared", *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Colour, depth and alpha."""
+        images, ctx.views = _draw_all([x.numpy() for x in inputs], shared, keep=True)
+        ctx.shared = shared
+        ctx.save_for_backward(*inputs)
+        return tuple(torch.from_numpy(image) for image in images)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *images: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the inputs that need them."""
+        inputs = [x.numpy() for x in ctx.saved_tensors]
+        d_images = [x.contiguous().numpy() for x in images]
+        wanted = ctx.needs_input_grad[1:]
+        gradients = _gradients_of_all(inputs, ctx.views, d_images, ctx.shared, wanted)
+        return None, *(
+            torch.from_numpy(g) if needed else None
+            for g, needed in zip(gradients, wanted, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -172,3 +200,65 @@ def _draw(
 
     for_ranges(tiles, TILES_AT_ONCE, blend_range)
     return _View(records, order, starts, gaussian_of, slot_of, first_slot, state)
+
+
+def _gradients_of_all(
+    inputs: list[Array],
+    kept: list[list[_View]],
+    d_images: list[Array],
+    shared: _Shared,
+    wanted: tuple[bool, ...],
+) -> list[Array]:
+    """Gradients of the inputs, summed over views; those not ``wanted`` may be incomplete."""
+    *fields, poses = inputs
+    gradients = [np.zeros_like(x) for x in inputs]
+    *d_fields, d_poses = gradients
+    means, scales, quaternions, _, harmonics, pose = wanted
+    directions = harmonics or (fields[4].shape[-2] > 1 and (means or pose))
+    needs = (means or scales or quaternions or pose, directions)
+    for b, v in np.ndindex(*poses.shape[:2]):
+        d_poses[b, v, :3] = _gradients(
+            [field[b] for field in fields],
+            poses[b, v].astype(np.float64),
+            shared.focal_and_center(b, v),
+            shared,
+            kept[b][v],
+            [image[b, v] for image in d_images],
+            needs,
+            [field[b] for field in d_fields],
+        )
+    return gradients
+
+
+def _gradients(
+    scene: list[Array],
+    pose: Array,
+    intrinsics: tuple[float, ...],
+    shared: _Shared,
+    view: _View,
+    d_images: list[Array],
+    needs: tuple[bool, bool],
+    d_scene: list[Array],
+) -> Array:
+    """Adds one view's gradients to ``d_scene`` and gives the pose's upper three rows."""
+    slots = np.empty((len(view.slot_of), SLOT), scene[0].dtype)
+
+    def blend_range(first: int, last: int) -> None:
+        blend_gradients(
+            first, last, view.records, view.starts, view.gaussian_of, view.slot_of,
+            shared.tiles_x, shared.settings, shared.background, *d_images, view.state, slots,
+        )  # fmt: skip
+
+    for_ranges(shared.tiles_x * shared.tiles_y, TILES_AT_ONCE, blend_range)
+    count = len(view.order)
+    d_poses = np.zeros((-(-count // GAUSSIANS_AT_ONCE), 3, 4))
+
+    def project_range(start: int, stop: int) -> None:
+        project_gradients(
+            start, stop, view.order, view.first_slot, slots, needs, *scene, pose, intrinsics,
+            float(shared.height), float(shared.width), shared.settings, *d_scene,
+            d_poses[start // GAUSSIANS_AT_ONCE],
+        )  # fmt: skip
+
+    for_ranges(count, GAUSSIANS_AT_ONCE, project_range)
+    return d_poses.sum(axis=0)

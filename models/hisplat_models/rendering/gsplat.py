@@ -11,7 +11,7 @@ from ..cameras import Cameras
 from ..gaussians import Gaussians
 from ._checks import check_inputs
 from .base import Rendering
-from .settings import RasterizationSettings
+from .settings import DEFAULT, RasterizationSettings
 
 # The blending's constants are compiled into gsplat; the rest are arguments of its functions.
 _COMPILED = ("alpha_max", "alpha_min", "transmittance_min", "frustum_margin")
@@ -26,12 +26,12 @@ class GsplatRenderer:
         ValueError: for settings that gsplat has compiled in with other values.
     """
 
-    settings: RasterizationSettings = RasterizationSettings()
+    settings: RasterizationSettings = DEFAULT
 
     def __post_init__(self):
         _import_gsplat()
         for name in _COMPILED:
-            wanted, fixed = getattr(self.settings, name), getattr(RasterizationSettings(), name)
+            wanted, fixed = getattr(self.settings, name), getattr(DEFAULT, name)
             if wanted != fixed:
                 raise ValueError(f"gsplat draws with {name}={fixed}, got {wanted}.")
 

@@ -11,7 +11,7 @@ from ..gaussians import Gaussians
 from ..spherical_harmonics import sh_basis
 from ._checks import check_inputs
 from .base import Rendering
-from .settings import RasterizationSettings
+from .settings import DEFAULT, RasterizationSettings
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ReferenceRenderer:
         pixels_at_once: Bounds the memory, which grows with this times the number of Gaussians.
     """
 
-    settings: RasterizationSettings = RasterizationSettings()
+    settings: RasterizationSettings = DEFAULT
     pixels_at_once: int = 4096
 
     def __call__(

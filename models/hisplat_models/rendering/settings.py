@@ -36,5 +36,7 @@ class RasterizationSettings:
             raise ValueError(f"Expected near_plane > 0, got {self.near_plane}.")
 
 
+DEFAULT = RasterizationSettings()
+
 PAPER = RasterizationSettings(alpha_max=0.99, near_plane=0.2)
 """The values of the rasteriser that the published network was trained with."""
