@@ -13,7 +13,7 @@ class StageConfig:
         refine_channels: Width of the stage's U-Net.
         refine_levels: Resolutions in the stage's U-Net.
         refine_attention: Downsampling rate in the U-Net at which views attend to each other.
-        refine_stride: The U-Net works at this further stride; its output is upsampled.
+        refine_stride: The U-Net works at this further stride; what it finds is upsampled.
         head_channels: Hidden width of the Gaussian head.
         head_kernel: Kernel of the Gaussian head's first convolution.
         depth: How the stage places its Gaussians. "cost_volume": expected depth of a plane sweep;
@@ -48,7 +48,8 @@ class HiSplatConfig:
     Attributes:
         stages: Coarsest first.
         size_multiple: Image sides must be multiples of it.
-        cnn_widths: Channels of the CNN pyramid, full resolution first, each level half as large.
+        cnn_widths: Channels of the CNN pyramid, finest first, each level half as large.
+        cnn_stride: Photo pixels per pixel of its finest level.
         transformer_layers: Self- plus cross-attention layers on the coarsest features.
         transformer_expansion: Hidden width of its feed-forward part, in multiples of its input.
         depth_candidates: Planes of the coarsest stage's cost volume.
@@ -67,6 +68,7 @@ class HiSplatConfig:
     stages: tuple[StageConfig, StageConfig, StageConfig]
     size_multiple: int
     cnn_widths: tuple[int, ...]
+    cnn_stride: int
     transformer_layers: int
     transformer_expansion: int
     depth_candidates: int
@@ -79,6 +81,10 @@ class HiSplatConfig:
     error_aware: bool = True
     error_stride: int = 1
     modulating_fusion: bool = True
+
+    def cnn_level(self, stage: StageConfig) -> int:
+        """Index into ``cnn_widths`` of the resolution at which a stage's U-Net works."""
+        return (stage.stride * stage.refine_stride // self.cnn_stride).bit_length() - 1
 
 
 def _published_stage(
@@ -106,6 +112,7 @@ PRESETS: dict[str, HiSplatConfig] = {
         ),
         size_multiple=64,
         cnn_widths=(32, 64, 128),
+        cnn_stride=1,
         transformer_layers=6,
         transformer_expansion=4,
         depth_candidates=128,
@@ -124,7 +131,8 @@ PRESETS: dict[str, HiSplatConfig] = {
             StageConfig(1, 24, 4, 8, 2, 24, 1, "candidates"),
         ),
         size_multiple=16,
-        cnn_widths=(8, 16, 24, 32),
+        cnn_widths=(16, 24, 32),
+        cnn_stride=2,
         transformer_layers=2,
         transformer_expansion=2,
         depth_candidates=32,

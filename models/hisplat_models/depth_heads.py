@@ -146,10 +146,12 @@ class CandidateChoice:
     Attributes:
         inverse_depth: The chosen candidate, finely adjusted.
         logits: Of all candidates; the loss on them is what teaches the choice.
+        opacity_logit: What full resolution adds to the opacities' logits.
     """
 
     inverse_depth: Float[Tensor, "batch view height width"]
     logits: Float[Tensor, "batch view candidates height width"]
+    opacity_logit: Float[Tensor, "batch view height width"]
 
 
 class CandidateDepth(nn.Module):
@@ -164,14 +166,14 @@ class CandidateDepth(nn.Module):
 
     def __init__(self, channels: int, candidates: int):
         super().__init__()
-        self.residual = zero_initialised(nn.Conv2d(channels, candidates + 1, 1))
+        self.residual = zero_initialised(nn.Conv2d(channels, candidates + 2, 1))
 
     def forward(
         self, hidden: Float[Tensor, "batch view channels height width"], prior: PriorMaps
     ) -> CandidateChoice:
         """Choice and adjustment from the Gaussian head's hidden features."""
         out = self.residual(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
-        logits, adjustment = out[:, :, :-1], out[:, :, -1]
+        logits, adjustment, opacity = out[:, :, :-2], out[:, :, -2], out[:, :, -1]
         head_start = torch.zeros_like(logits)
         head_start[:, :, 0] = self.HEAD_START
         logits = logits + head_start
@@ -179,7 +181,7 @@ class CandidateDepth(nn.Module):
         px = prior.pixels_per_inverse_depth[..., None, None]
         adjusted = chosen + bounded(adjustment, self.LIMIT_PX) / px
         # A fraction of a pixel may be more than all of a far surface's inverse depth.
-        return CandidateChoice(torch.maximum(adjusted, 0.5 * chosen), logits)
+        return CandidateChoice(torch.maximum(adjusted, 0.5 * chosen), logits, opacity)
 
 
 def upsampled(estimate: SurfaceEstimate, height: int, width: int) -> SurfaceEstimate:

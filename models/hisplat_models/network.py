@@ -61,7 +61,8 @@ class HiSplat(nn.Module):
         super().__init__()
         self.config = config
         self.renderer = renderer
-        self.cnn = ResidualUNet(config.cnn_widths, injected_channels=64 if config.vit else None)
+        injected = 64 if config.vit else None
+        self.cnn = ResidualUNet(config.cnn_widths, injected, config.cnn_stride)
         self.monocular = None
         if config.vit is not None:
             vit = VisionTransformer(config.vit.width, config.vit.depth, config.vit.heads)
@@ -125,7 +126,7 @@ class HiSplat(nn.Module):
             report(f"placing Gaussians, level {index + 1} of {len(self.stages)}", 0.7 + 0.1 * index)
             error = self._error(accumulated[-1], cameras, images) if index > 0 else None
             coarser = made[-1].surface if made else None
-            features = cnn[self._feature_index(index)]
+            features = self._cnn_map(cnn, index)
             known = error if self.config.error_aware else None
             output = stage(transformer, features, images, cameras, coarser, known, maps)
             if error is not None:
@@ -164,10 +165,9 @@ class HiSplat(nn.Module):
         maps = [m.unflatten(0, views) for m in maps]
         return maps, self.transformer(maps[0])
 
-    def _feature_index(self, stage: int) -> int:
-        """Index into the CNN's maps, which come coarsest first and halve from level to level."""
-        level = self.config.stages[stage].stride.bit_length() - 1
-        return len(self.config.cnn_widths) - 1 - level
+    def _cnn_map(self, maps: list[Tensor], stage: int) -> Tensor:
+        """A stage's map; they come coarsest first and halve from level to level."""
+        return maps[-1 - self.config.cnn_level(self.config.stages[stage])]
 
     def _error(self, gaussians: Gaussians, cameras: Cameras, images: Tensor) -> Tensor | None:
         if not (self.config.error_aware or self.fusion is not None):

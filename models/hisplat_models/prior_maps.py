@@ -100,7 +100,7 @@ def prepare_prior(
     """What the three stages need of the matcher's result."""
     height, width = images.shape[-2:]
     px = pixels_per_inverse_depth(cameras, height, width)
-    layers = layered_stages(prior, images, cameras)
+    layers = layered_stages(prior, images)
     evidence = _evidence(prior, px)
     coarse, middle, fine = (
         _stage_prior(layer, evidence, prior, px, sh_degree) for layer in layers
@@ -128,8 +128,8 @@ def _stage_prior(
     if layer.padding:
         p = layer.padding
         inner = inner[..., p:-p, p:-p]
-    pooled = _pool(evidence, layer.stride)
-    surface = _pool(prior.inverse_depth[:, :, None], layer.stride)
+    pooled = pooled_maps(evidence, layer.stride)
+    surface = pooled_maps(prior.inverse_depth[:, :, None], layer.stride)
     pushed = squash(inner[:, :, None] - surface, px)
     return StagePrior(
         inverse_depth=layer.inverse_depth,
@@ -140,7 +140,10 @@ def _stage_prior(
     )
 
 
-def _pool(maps: Tensor, stride: int) -> Tensor:
+def pooled_maps(
+    maps: Float[Tensor, "batch view channels height width"], stride: int
+) -> Float[Tensor, "batch view channels rows cols"]:
+    """Means over ``stride`` x ``stride`` pixels."""
     if stride == 1:
         return maps
     return F.avg_pool2d(maps.flatten(0, 1), stride).unflatten(0, maps.shape[:2])

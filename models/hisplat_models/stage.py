@@ -29,6 +29,7 @@ from .prior_maps import (
     EVIDENCE_CHANNELS,
     PriorMaps,
     StagePrior,
+    pooled_maps,
     squash,
 )
 from .refine_unet import RefineUNet, group_norm
@@ -77,8 +78,7 @@ class Stage(nn.Module):
     def __init__(self, config: HiSplatConfig, index: int):
         super().__init__()
         stage = config.stages[index]
-        level = stage.stride.bit_length() - 1
-        transformer, cnn = config.cnn_widths[-1], config.cnn_widths[level]
+        transformer, cnn = config.cnn_widths[-1], config.cnn_widths[config.cnn_level(stage)]
         width = stage.refine_channels
         self.index = index
         self.stride = stage.stride
@@ -89,13 +89,19 @@ class Stage(nn.Module):
         extra = EVIDENCE_CHANNELS + BACKDROP_CHANNELS if config.matching_prior else 3
         error = 3 if index > 0 and config.error_aware else 0
         refine_in = extra + width + 2 + cnn + error
-        head_in = width + extra + cnn + error
         self.full = nn.Conv2d(transformer + cnn, cnn, 3, padding=1)
         self.projection = nn.Conv2d(cnn, width, 3, padding=1)
-        self.refine_in = nn.Conv2d(refine_in, width, 3, stage.refine_stride, padding=1)
+        self.refine_in = nn.Conv2d(refine_in, width, 3, padding=1)
         self.refine_norm = group_norm(width, groups=4)
         self.refine = RefineUNet(width, stage.refine_levels, stage.refine_attention)
         kernel = stage.head_kernel
+        head_in = width + extra + cnn + error
+        self.head_fine = None
+        if stage.refine_stride > 1:
+            # A 1x1 convolution of upsampled maps is the upsampled convolution: only what the
+            # matcher knows at full resolution needs to be convolved there.
+            head_in -= extra
+            self.head_fine = nn.Conv2d(extra, stage.head_channels, 1)
         self.head_hidden = nn.Conv2d(head_in, stage.head_channels, kernel, padding=kernel // 2)
         self.head_out = nn.Conv2d(
             stage.head_channels, raw_channels(config.sh_degree), kernel, padding=kernel // 2
@@ -150,29 +156,48 @@ class Stage(nn.Module):
         size = (cnn.shape[-2], cnn.shape[-1])
         full = F.gelu(_per_view(self.full, torch.cat([resize_maps(transformer, *size), cnn], 2)))
         surface = self._surface(transformer, cameras, coarser, prior, size)
-        stage_prior = prior.stages[self.index] if prior is not None else None
-        seen = [stage_prior.evidence] if stage_prior is not None else [resize_maps(images, *size)]
         errors = [] if error is None else [resize_maps(error, *size)]
+        start = prior.stages[self.index] if prior is not None else None
+        seen = resize_maps(images, *size)
+        if start is not None:
+            seen = pooled_maps(start.evidence, self.refine_stride)
         refine_in = [
-            *seen,
+            seen,
             _per_view(self.projection, full),
-            self._disparity_input(surface, cameras, prior),
+            self._disparity_input(surface, prior),
             surface.confidence,
             full,
             *errors,
         ]
         x = F.gelu(self.refine_norm(self.refine_in(torch.cat(refine_in, 2).flatten(0, 1))))
-        refined = resize_maps(self.refine(x.unflatten(0, cnn.shape[:2])), *size)
-        hidden = F.gelu(_per_view(self.head_hidden, torch.cat([refined, *seen, full, *errors], 2)))
+        refined = self.refine(x.unflatten(0, cnn.shape[:2]))
+        hidden = self._head_features(refined, seen, full, errors, start)
         raw = _per_view(self.head_out, hidden)
         heads = _per_view(self.disparity_out, F.gelu(_per_view(self.disparity_hidden, refined)))
+        heads = resize_maps(heads, *raw.shape[-2:])
         delta, opacity_logit = heads[:, :, :1], heads[:, :, 1]
-        if stage_prior is not None:
+        if start is not None:
             assert prior is not None
             return self._from_prior(
-                raw, delta, opacity_logit, hidden, surface, cameras, stage_prior, prior
+                raw, delta, opacity_logit, hidden, surface, cameras, start, prior
             )
         return self._as_published(raw, delta, opacity_logit, refined, surface, cameras)
+
+    def _head_features(
+        self,
+        refined: Tensor,
+        seen: Tensor,
+        full: Tensor,
+        errors: list[Tensor],
+        start: StagePrior | None,
+    ) -> Tensor:
+        """The Gaussian head's hidden features at the stage's own resolution."""
+        if self.head_fine is None:
+            return F.gelu(_per_view(self.head_hidden, torch.cat([refined, seen, full, *errors], 2)))
+        assert start is not None
+        coarse = _per_view(self.head_hidden, torch.cat([refined, full, *errors], 2))
+        fine = _per_view(self.head_fine, start.evidence)
+        return F.gelu(fine + resize_maps(coarse, *fine.shape[-2:]))
 
     def _surface(
         self,
@@ -187,9 +212,7 @@ class Stage(nn.Module):
         assert coarser is not None
         return upsampled(coarser, *size)
 
-    def _disparity_input(
-        self, surface: SurfaceEstimate, cameras: Cameras, prior: PriorMaps | None
-    ) -> Tensor:
+    def _disparity_input(self, surface: SurfaceEstimate, prior: PriorMaps | None) -> Tensor:
         """The surface as the U-Net sees it; with a prior relative to it, free of the range."""
         if prior is None:
             return surface.inverse_depth
@@ -232,25 +255,21 @@ class Stage(nn.Module):
     ) -> StageOutput:
         p = start.padding
         raw = start.raw + _beyond_photo(bounded(raw, self.raw_limits), p)
-        shift = _beyond_photo(bounded(opacity_logit, self.OPACITY_LIMIT)[:, :, None], p)
-        opacities = torch.sigmoid(start.opacity_logit + shift[:, :, 0])
         logits = None
         if isinstance(self.placement, CandidateDepth):
             choice = self.placement(hidden, prior)
             inverse_depth, logits = choice.inverse_depth, choice.logits
+            opacity_logit = opacity_logit + choice.opacity_logit
         else:
             delta = _beyond_photo(delta, p)[:, :, 0]
             inverse_depth = self.placement(start.inverse_depth, delta)
+        shift = _beyond_photo(bounded(opacity_logit, self.OPACITY_LIMIT)[:, :, None], p)
+        opacities = torch.sigmoid(start.opacity_logit + shift[:, :, 0])
         gaussians = gaussians_from_raw(
             raw, opacities, inverse_depth, cameras, level=self.index, padding=p
         )
         inner = opacities[..., p : opacities.shape[-2] - p, p : opacities.shape[-1] - p]
         return StageOutput(gaussians, raw, inner, surface, p, logits)
-
-    @property
-    def raw_features(self) -> int:
-        """Raw channels without the image offset, what Modulating Fusion reads."""
-        return raw_channels(self.sh_degree) - 2
 
 
 def _per_view(layer: nn.Module, maps: Float[Tensor, "batch view c h w"]) -> Tensor:

@@ -49,13 +49,19 @@ class ResidualUNet(nn.Module):
     Args:
         widths: Channels per level, finest (stride 1) first; published: (32, 64, 128).
         injected_channels: Channels of a map that is added at every decoder level; None: no map.
+        stem_stride: Stride of the first convolution; all strides above are multiplied by it.
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 128), injected_channels: int | None = None):
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 128),
+        injected_channels: int | None = None,
+        stem_stride: int = 1,
+    ):
         super().__init__()
         if len(widths) < 2:
             raise ValueError(f"Expected at least two levels, got widths {tuple(widths)}.")
-        self.stem = nn.Conv2d(3, widths[0], 7, padding=3, bias=False)
+        self.stem = nn.Conv2d(3, widths[0], 7, stem_stride, padding=3, bias=False)
         self.encoder = nn.ModuleList([_two_blocks(widths[0], widths[0], widths[0])])
         for finer, coarser in pairwise(widths):
             self.encoder.append(_two_blocks(finer, coarser, coarser, stride=2))
