@@ -63,33 +63,33 @@ def sort_by_depth(indices, depths):
 def bin_pairs(order, rects, tiles_x, tiles_y):
     """Tile lists: (first pair of each tile, Gaussian of each pair, gradient slot, first slot).
 
-    Pairs are ordered by tile and within it by depth. Slots are ordered by depth rank, so all
-    slots of the Gaussian at rank r are ``first_slot[r]`` to ``first_slot[r + 1]``.
+    Pairs are ordered by tile and within it by depth. Slots are ordered by Gaussian, so all
+    slots of Gaussian n are ``first_slot[n]`` to ``first_slot[n + 1]``.
     """
+    count = rects.shape[0]
     starts = np.zeros(tiles_x * tiles_y + 1, np.uint32)
-    first_slot = np.empty(order.shape[0] + 1, np.uint32)
+    first_slot = np.empty(count + 1, np.uint32)
     slot = 0
-    for rank in range(order.shape[0]):
-        rect = rects[order[rank]]
-        first_slot[rank] = slot
-        for y in range(rect[2], rect[3]):
-            for x in range(rect[0], rect[1]):
+    for n in range(count):
+        first_slot[n] = slot
+        for x in range(rects[n, 0], rects[n, 1]):
+            for y in range(rects[n, 2], rects[n, 3]):
                 starts[y * tiles_x + x + 1] += 1
                 slot += 1
-    first_slot[order.shape[0]] = slot
+    first_slot[count] = slot
     for tile in range(tiles_x * tiles_y):
         starts[tile + 1] += starts[tile]
     fill = starts[:-1].copy()
     gaussian_of = np.empty(slot, np.uint32)
     slot_of = np.empty(slot, np.uint32)
-    slot = 0
     for rank in range(order.shape[0]):
-        rect = rects[order[rank]]
-        for y in range(rect[2], rect[3]):
-            for x in range(rect[0], rect[1]):
+        n = order[rank]
+        slot = first_slot[n]
+        for x in range(rects[n, 0], rects[n, 1]):
+            for y in range(rects[n, 2], rects[n, 3]):
                 pair = fill[y * tiles_x + x]
                 fill[y * tiles_x + x] = pair + np.uint32(1)
-                gaussian_of[pair] = order[rank]
+                gaussian_of[pair] = n
                 slot_of[pair] = slot
-                slot += 1
+                slot += np.uint32(1)
     return starts, gaussian_of, slot_of, first_slot

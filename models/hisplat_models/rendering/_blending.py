@@ -71,15 +71,19 @@ def _exp2_of_type(x):
 
 
 @inlined
-def _row_span(record, x_low, x_high, alpha_log, y_low, y_high):
+def _row_span(records, n, x_low, x_high, alpha_log, y_low, y_high):
     """Rows y_low <= y < y_high in which the ellipse alpha >= alpha_min meets pixel columns.
 
     ``x_low`` and ``x_high`` are the columns' outermost pixel centres. Rows are widened by a
     hair; each pixel is tested again when it is blended.
     """
-    a, b, c = -np.float64(record[FORM_A]), -np.float64(record[FORM_B]), -np.float64(record[FORM_C])
-    level = np.float64(record[LOG_OPACITY]) - alpha_log
-    left, right = x_low - record[MEAN_X], x_high - record[MEAN_X]
+    a, b, c = (
+        -np.float64(records[n, FORM_A]),
+        -np.float64(records[n, FORM_B]),
+        -np.float64(records[n, FORM_C]),
+    )
+    level = np.float64(records[n, LOG_OPACITY]) - alpha_log
+    left, right = x_low - records[n, MEAN_X], x_high - records[n, MEAN_X]
     # The top and bottom of the whole ellipse lie at dx = -/+ shift.
     det = 4 * a * c - b * b
     if det <= 0:
@@ -95,7 +99,7 @@ def _row_span(record, x_low, x_high, alpha_log, y_low, y_high):
     if above < 0:
         return y_low, y_low
     top = (-b * dx - math.sqrt(above)) / (2 * c)
-    center = np.float64(record[MEAN_Y]) - 0.5
+    center = np.float64(records[n, MEAN_Y]) - 0.5
     first = max(np.float64(y_low), math.ceil(center + top - 0.01))
     last = min(np.float64(y_high), math.floor(center + bottom + 0.01) + 1.0)
     if first >= last:
@@ -159,18 +163,18 @@ def blend(
                 live_first, live_last = _live_rows(buffer, live_first, live_last)
                 if live_first >= live_last:
                     break
-            record = records[gaussian_of[pair]]
+            n = gaussian_of[pair]
             y_first, y_last = _row_span(
-                record, left + 0.5, left + columns - 0.5, log_min_,
+                records, n, left + 0.5, left + columns - 0.5, log_min_,
                 top + live_first, top + live_last,
             )  # fmt: skip
             position = kind(pair - starts[tile])
-            x_offset = kind(left + 0.5) - record[MEAN_X]
-            form_a, form_b, form_c = record[FORM_A], record[FORM_B], record[FORM_C]
-            log_opacity = record[LOG_OPACITY]
-            r, g, b, z = record[RED], record[GREEN], record[BLUE], record[DEPTH]
+            x_offset = kind(left + 0.5) - records[n, MEAN_X]
+            form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
+            log_opacity = records[n, LOG_OPACITY]
+            r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]
             for row in range(y_first, y_last):
-                dy = kind(row) + half - record[MEAN_Y]
+                dy = kind(row) + half - records[n, MEAN_Y]
                 across, along = form_b * dy, form_c * dy * dy + log_opacity
                 base = np.uint64(row - top) * _LANES
                 for lane in range(_LANES):
@@ -222,7 +226,8 @@ def blend_gradients(
     log_min_ = math.log2(alpha_min_)
     log_min, log_floor = kind(log_min_), kind(max(log_min_ - 1, -120.0))
     zero, half, one = kind(0), kind(0.5), kind(1)
-    buffer = np.empty(8 * _PLANE + 7 * TILE_WIDTH, records.dtype)
+    buffer = np.empty(8 * _PLANE, records.dtype)
+    sums = np.empty(7 * TILE_WIDTH, records.dtype)
     t, stopped, behind, d_red, d_green, d_blue, d_far, d_weight = (
         np.uint64(0),
         np.uint64(_PLANE),
@@ -233,15 +238,14 @@ def blend_gradients(
         np.uint64(6 * _PLANE),
         np.uint64(7 * _PLANE),
     )
-    sums = 8 * _PLANE
     s_0, s_y, s_yy, s_red, s_green, s_blue, s_far = (
-        np.uint64(sums),
-        np.uint64(sums + TILE_WIDTH),
-        np.uint64(sums + 2 * TILE_WIDTH),
-        np.uint64(sums + 3 * TILE_WIDTH),
-        np.uint64(sums + 4 * TILE_WIDTH),
-        np.uint64(sums + 5 * TILE_WIDTH),
-        np.uint64(sums + 6 * TILE_WIDTH),
+        np.uint64(0),
+        np.uint64(1 * TILE_WIDTH),
+        np.uint64(2 * TILE_WIDTH),
+        np.uint64(3 * TILE_WIDTH),
+        np.uint64(4 * TILE_WIDTH),
+        np.uint64(5 * TILE_WIDTH),
+        np.uint64(6 * TILE_WIDTH),
     )
     for tile in range(first_tile, last_tile):
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
@@ -266,22 +270,22 @@ def blend_gradients(
         count = np.int64(starts[tile + 1]) - np.int64(starts[tile])
         for backward in range(count):
             pair = np.int64(starts[tile + 1]) - 1 - backward
-            slot = slots[slot_of[pair]]
+            slot = slot_of[pair]
             position = kind(count - 1 - backward)
-            record = records[gaussian_of[pair]]
+            n = gaussian_of[pair]
             y_first, y_last = _row_span(
-                record, left + 0.5, left + columns - 0.5, log_min_, top, top + rows
+                records, n, left + 0.5, left + columns - 0.5, log_min_, top, top + rows
             )
             if position >= last_position or y_first >= y_last:
-                slot[:] = 0
+                slots[slot, :] = 0
                 continue
-            x_offset = kind(left + 0.5) - record[MEAN_X]
-            form_a, form_b, form_c = record[FORM_A], record[FORM_B], record[FORM_C]
-            log_opacity = record[LOG_OPACITY]
-            r, g, b, z = record[RED], record[GREEN], record[BLUE], record[DEPTH]
-            buffer[sums:] = 0
+            x_offset = kind(left + 0.5) - records[n, MEAN_X]
+            form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
+            log_opacity = records[n, LOG_OPACITY]
+            r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]
+            sums[:] = 0
             for row in range(y_first, y_last):
-                dy = kind(row) + half - record[MEAN_Y]
+                dy = kind(row) + half - records[n, MEAN_Y]
                 across, along = form_b * dy, form_c * dy * dy + log_opacity
                 base = np.uint64(row - top) * _LANES
                 for lane in range(_LANES):
@@ -302,24 +306,24 @@ def blend_gradients(
                     d_log = d_value * value if raw <= alpha_max else zero
                     buffer[t + i] = before
                     buffer[behind + i] += weight * gain
-                    buffer[s_0 + lane] += d_log
-                    buffer[s_y + lane] += d_log * dy
-                    buffer[s_yy + lane] += d_log * dy * dy
-                    buffer[s_red + lane] += weight * g_red
-                    buffer[s_green + lane] += weight * g_green
-                    buffer[s_blue + lane] += weight * g_blue
-                    buffer[s_far + lane] += weight * g_far
-            slot[:] = 0
+                    sums[s_0 + lane] += d_log
+                    sums[s_y + lane] += d_log * dy
+                    sums[s_yy + lane] += d_log * dy * dy
+                    sums[s_red + lane] += weight * g_red
+                    sums[s_green + lane] += weight * g_green
+                    sums[s_blue + lane] += weight * g_blue
+                    sums[s_far + lane] += weight * g_far
+            slots[slot, :] = 0
             for lane in range(_LANES):
                 dx = kind(np.int32(lane)) + x_offset
-                moment, moment_y = buffer[s_0 + lane], buffer[s_y + lane]
-                slot[MOMENT] += moment
-                slot[MOMENT_X] += moment * dx
-                slot[MOMENT_Y] += moment_y
-                slot[MOMENT_XX] += moment * dx * dx
-                slot[MOMENT_XY] += moment_y * dx
-                slot[MOMENT_YY] += buffer[s_yy + lane]
-                slot[6] += buffer[s_red + lane]
-                slot[7] += buffer[s_green + lane]
-                slot[8] += buffer[s_blue + lane]
-                slot[9] += buffer[s_far + lane]
+                moment, moment_y = sums[s_0 + lane], sums[s_y + lane]
+                slots[slot, MOMENT] += moment
+                slots[slot, MOMENT_X] += moment * dx
+                slots[slot, MOMENT_Y] += moment_y
+                slots[slot, MOMENT_XX] += moment * dx * dx
+                slots[slot, MOMENT_XY] += moment_y * dx
+                slots[slot, MOMENT_YY] += sums[s_yy + lane]
+                slots[slot, 6] += sums[s_red + lane]
+                slots[slot, 7] += sums[s_green + lane]
+                slots[slot, 8] += sums[s_blue + lane]
+                slots[slot, 9] += sums[s_far + lane]

@@ -15,14 +15,20 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Unwrapped first: run-time type checkers put Python around every function of a package.
     """
-    return numba.njit(nogil=True, cache=True)(inspect.unwrap(function))
+    return numba.njit(nogil=True, cache=True, error_model="numpy")(inspect.unwrap(function))
 
 
 def reordering_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel whose sums may be reordered, which vectorised reductions need."""
-    return numba.njit(nogil=True, cache=True, fastmath=REORDER)(inspect.unwrap(function))
+    return numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=REORDER)(
+        inspect.unwrap(function)
+    )
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A helper that only kernels call; compiled into them."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(inspect.unwrap(function))
+    """A helper that only kernels call.
+
+    Helpers take arrays and an index rather than a row: a row made in a loop costs two atomic
+    reference counts.
+    """
+    return kernel(function)

@@ -38,14 +38,10 @@ def rotation_matrix(w, x, y, z):
 
 
 @inlined
-def unit_quaternion(quaternion):
-    """A quaternion at unit length, and the inverse of its length."""
-    w, x, y, z = (
-        np.float64(quaternion[0]),
-        np.float64(quaternion[1]),
-        np.float64(quaternion[2]),
-        np.float64(quaternion[3]),
-    )
+def unit_quaternion(quaternions, n):
+    """The n-th quaternion at unit length, and the inverse of its length."""
+    w, x = np.float64(quaternions[n, 0]), np.float64(quaternions[n, 1])
+    y, z = np.float64(quaternions[n, 2]), np.float64(quaternions[n, 3])
     inverse = 1 / max(math.sqrt(w * w + x * x + y * y + z * z), 1e-12)
     return w * inverse, x * inverse, y * inverse, z * inverse, inverse
 
@@ -111,11 +107,11 @@ def fill_sh_basis(x, y, z, count, basis):
 
 
 @inlined
-def color_of_channel(harmonics, basis, channel):
+def color_of_channel(harmonics, n, basis, channel):
     """0.5 + the sum of the bands, not yet clamped."""
     value = 0.5
-    for k in range(harmonics.shape[0]):
-        value += basis[k] * harmonics[k, channel]
+    for k in range(harmonics.shape[1]):
+        value += basis[k] * harmonics[n, k, channel]
     return value
 
 
@@ -144,7 +140,7 @@ def project(
             continue
         x = pose[0, 0] * wx + pose[1, 0] * wy + pose[2, 0] * wz
         y = pose[0, 1] * wx + pose[1, 1] * wy + pose[2, 1] * wz
-        qw, qx, qy, qz, _ = unit_quaternion(quaternions[n])
+        qw, qx, qy, qz, _ = unit_quaternion(quaternions, n)
         m = axes_in_camera(
             pose, rotation_matrix(qw, qx, qy, qz), scales[n, 0], scales[n, 1], scales[n, 2]
         )
@@ -171,19 +167,18 @@ def project(
         rects[n, 2] = int(y0) // TILE_HEIGHT
         rects[n, 3] = (math.ceil(y1) + TILE_HEIGHT - 1) // TILE_HEIGHT
         depths[n] = z
-        record = records[n]
-        record[MEAN_X] = mean_x
-        record[MEAN_Y] = mean_y
-        record[FORM_A] = -0.5 * LOG2_E * cov_yy / det
-        record[FORM_B] = LOG2_E * cov_xy / det
-        record[FORM_C] = -0.5 * LOG2_E * cov_xx / det
-        record[LOG_OPACITY] = math.log2(opacity)
+        records[n, MEAN_X] = mean_x
+        records[n, MEAN_Y] = mean_y
+        records[n, FORM_A] = -0.5 * LOG2_E * cov_yy / det
+        records[n, FORM_B] = LOG2_E * cov_xy / det
+        records[n, FORM_C] = -0.5 * LOG2_E * cov_xx / det
+        records[n, LOG_OPACITY] = math.log2(opacity)
         if bands > 1:
             inverse = 1 / math.sqrt(wx * wx + wy * wy + wz * wz)
             fill_sh_basis(wx * inverse, wy * inverse, wz * inverse, bands, basis)
         else:
             basis[0] = 0.28209479177387814
-        record[RED] = max(color_of_channel(harmonics[n], basis, 0), 0.0)
-        record[GREEN] = max(color_of_channel(harmonics[n], basis, 1), 0.0)
-        record[BLUE] = max(color_of_channel(harmonics[n], basis, 2), 0.0)
-        record[DEPTH] = z
+        records[n, RED] = max(color_of_channel(harmonics, n, basis, 0), 0.0)
+        records[n, GREEN] = max(color_of_channel(harmonics, n, basis, 1), 0.0)
+        records[n, BLUE] = max(color_of_channel(harmonics, n, basis, 2), 0.0)
+        records[n, DEPTH] = z

@@ -28,56 +28,56 @@ from ._projection import (
 
 @kernel
 def project_gradients(
-    start, stop, order, first_slot, slots, needs, means, scales, quaternions, opacities,
+    start, stop, first_slot, slots, needs, means, scales, quaternions, opacities,
     harmonics, pose, intrinsics, height, width, settings,
     d_means, d_scales, d_quaternions, d_opacities, d_harmonics, d_pose,
 ):  # fmt: skip
-    """Adds one view's gradients of the Gaussians at depth ranks start to stop.
+    """Adds one view's gradients of the Gaussians start to stop.
 
     ``needs`` is (geometry, colours): what else is left as it is. ``d_pose`` is (3, 4), in double
     precision and not shared with other threads.
     """
     needs_geometry, needs_color = needs
-    bands = harmonics.shape[1]
     basis = np.empty(16, np.float64)
     sums = np.empty(SLOT, np.float64)
-    for rank in range(start, stop):
-        n = order[rank]
+    for n in range(start, stop):
+        if first_slot[n] == first_slot[n + 1]:
+            continue
         sums[:] = 0
-        for slot in range(first_slot[rank], first_slot[rank + 1]):
+        for slot in range(first_slot[n], first_slot[n + 1]):
             for k in range(SLOT):
                 sums[k] += slots[slot, k]
         d_opacities[n] += sums[MOMENT] / opacities[n]
         if needs_color:
-            _color_gradients(
-                sums, means[n], harmonics[n], bands, pose, basis,
-                d_means[n], d_harmonics[n], d_pose,
-            )  # fmt: skip
+            _color_gradients(n, sums, means, harmonics, pose, basis, d_means, d_harmonics, d_pose)
         if needs_geometry:
             _ellipse_gradients(
-                sums, means[n], scales[n], quaternions[n], pose, intrinsics, height, width,
-                settings, d_means[n], d_scales[n], d_quaternions[n], d_pose,
+                n, sums, means, scales, quaternions, pose, intrinsics, height, width, settings,
+                d_means, d_scales, d_quaternions, d_pose,
             )  # fmt: skip
 
 
 @inlined
-def _color_gradients(sums, mean, harmonics, bands, pose, basis, d_mean, d_harmonics, d_pose):
+def _color_gradients(n, sums, means, harmonics, pose, basis, d_means, d_harmonics, d_pose):
     """Through the clamp and the spherical harmonics to coefficients, mean and camera centre."""
-    x, y, z = mean[0] - pose[0, 3], mean[1] - pose[1, 3], mean[2] - pose[2, 3]
+    bands = harmonics.shape[1]
+    x, y, z = means[n, 0] - pose[0, 3], means[n, 1] - pose[1, 3], means[n, 2] - pose[2, 3]
     inverse = 1 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
     x, y, z = x * inverse, y * inverse, z * inverse
     fill_sh_basis(x, y, z, bands, basis)
-    d_red = sums[6] if color_of_channel(harmonics, basis, 0) >= 0 else 0.0
-    d_green = sums[7] if color_of_channel(harmonics, basis, 1) >= 0 else 0.0
-    d_blue = sums[8] if color_of_channel(harmonics, basis, 2) >= 0 else 0.0
+    d_red = sums[6] if color_of_channel(harmonics, n, basis, 0) >= 0 else 0.0
+    d_green = sums[7] if color_of_channel(harmonics, n, basis, 1) >= 0 else 0.0
+    d_blue = sums[8] if color_of_channel(harmonics, n, basis, 2) >= 0 else 0.0
     for k in range(bands):
-        d_harmonics[k, 0] += basis[k] * d_red
-        d_harmonics[k, 1] += basis[k] * d_green
-        d_harmonics[k, 2] += basis[k] * d_blue
+        d_harmonics[n, k, 0] += basis[k] * d_red
+        d_harmonics[n, k, 1] += basis[k] * d_green
+        d_harmonics[n, k, 2] += basis[k] * d_blue
     if bands == 1:
         return
     for k in range(bands):
-        basis[k] = harmonics[k, 0] * d_red + harmonics[k, 1] * d_green + harmonics[k, 2] * d_blue
+        basis[k] = (
+            harmonics[n, k, 0] * d_red + harmonics[n, k, 1] * d_green + harmonics[n, k, 2] * d_blue
+        )
     dx, dy, dz = _sh_direction_gradient(x, y, z, bands, basis)
     radial = dx * x + dy * y + dz * z
     dx, dy, dz = (
@@ -85,9 +85,9 @@ def _color_gradients(sums, mean, harmonics, bands, pose, basis, d_mean, d_harmon
         (dy - y * radial) * inverse,
         (dz - z * radial) * inverse,
     )
-    d_mean[0] += dx
-    d_mean[1] += dy
-    d_mean[2] += dz
+    d_means[n, 0] += dx
+    d_means[n, 1] += dy
+    d_means[n, 2] += dz
     d_pose[0, 3] -= dx
     d_pose[1, 3] -= dy
     d_pose[2, 3] -= dz
@@ -122,19 +122,19 @@ def _sh_direction_gradient(x, y, z, count, weights):
 
 @inlined
 def _ellipse_gradients(
-    sums, mean, scale, quaternion, pose, intrinsics, height, width, settings,
-    d_mean, d_scale, d_quaternion, d_pose,
+    n, sums, means, scales, quaternions, pose, intrinsics, height, width, settings,
+    d_means, d_scales, d_quaternions, d_pose,
 ):  # fmt: skip
     """Through the inverse covariance and the projection to mean, scales, rotation and pose."""
     fx, fy, cx, cy = intrinsics
     dilation, margin = settings[0], settings[5]
-    wx, wy, wz = mean[0] - pose[0, 3], mean[1] - pose[1, 3], mean[2] - pose[2, 3]
+    wx, wy, wz = means[n, 0] - pose[0, 3], means[n, 1] - pose[1, 3], means[n, 2] - pose[2, 3]
     x = pose[0, 0] * wx + pose[1, 0] * wy + pose[2, 0] * wz
     y = pose[0, 1] * wx + pose[1, 1] * wy + pose[2, 1] * wz
     z = pose[0, 2] * wx + pose[1, 2] * wy + pose[2, 2] * wz
-    qw, qx, qy, qz, q_inverse = unit_quaternion(quaternion)
+    qw, qx, qy, qz, q_inverse = unit_quaternion(quaternions, n)
     r = rotation_matrix(qw, qx, qy, qz)
-    sx, sy, sz = np.float64(scale[0]), np.float64(scale[1]), np.float64(scale[2])
+    sx, sy, sz = np.float64(scales[n, 0]), np.float64(scales[n, 1]), np.float64(scales[n, 2])
     m = axes_in_camera(pose, r, sx, sy, sz)
     x_low, x_high = slope_limits(fx, cx, width, margin)
     y_low, y_high = slope_limits(fy, cy, height, margin)
@@ -192,9 +192,9 @@ def _ellipse_gradients(
     g00, g01, g02, g10, g11, g12, g20, g21, g22 = _world_axes(
         pose, d_t00, d_t01, d_t02, d_t10, d_t11, d_t12, d_t20, d_t21, d_t22
     )
-    d_scale[0] += r00 * g00 + r10 * g10 + r20 * g20
-    d_scale[1] += r01 * g01 + r11 * g11 + r21 * g21
-    d_scale[2] += r02 * g02 + r12 * g12 + r22 * g22
+    d_scales[n, 0] += r00 * g00 + r10 * g10 + r20 * g20
+    d_scales[n, 1] += r01 * g01 + r11 * g11 + r21 * g21
+    d_scales[n, 2] += r02 * g02 + r12 * g12 + r22 * g22
     g00, g10, g20 = g00 * sx, g10 * sx, g20 * sx
     g01, g11, g21 = g01 * sy, g11 * sy, g21 * sy
     g02, g12, g22 = g02 * sz, g12 * sz, g22 * sz
@@ -205,18 +205,18 @@ def _ellipse_gradients(
     d_qy = 2 * (qx * (g01 + g10) + qz * (g12 + g21) + qw * (g02 - g20) - 2 * qy * (g00 + g22))
     d_qz = 2 * (qx * (g02 + g20) + qy * (g12 + g21) + qw * (g10 - g01) - 2 * qz * (g00 + g11))
     radial = d_qw * qw + d_qx * qx + d_qy * qy + d_qz * qz
-    d_quaternion[0] += (d_qw - qw * radial) * q_inverse
-    d_quaternion[1] += (d_qx - qx * radial) * q_inverse
-    d_quaternion[2] += (d_qy - qy * radial) * q_inverse
-    d_quaternion[3] += (d_qz - qz * radial) * q_inverse
+    d_quaternions[n, 0] += (d_qw - qw * radial) * q_inverse
+    d_quaternions[n, 1] += (d_qx - qx * radial) * q_inverse
+    d_quaternions[n, 2] += (d_qy - qy * radial) * q_inverse
+    d_quaternions[n, 3] += (d_qz - qz * radial) * q_inverse
 
     # World mean and pose, from camera = R^T (mean - position) and M = R^T (...).
     d_wx = pose[0, 0] * d_x + pose[0, 1] * d_y + pose[0, 2] * d_z
     d_wy = pose[1, 0] * d_x + pose[1, 1] * d_y + pose[1, 2] * d_z
     d_wz = pose[2, 0] * d_x + pose[2, 1] * d_y + pose[2, 2] * d_z
-    d_mean[0] += d_wx
-    d_mean[1] += d_wy
-    d_mean[2] += d_wz
+    d_means[n, 0] += d_wx
+    d_means[n, 1] += d_wy
+    d_means[n, 2] += d_wz
     d_pose[0, 3] -= d_wx
     d_pose[1, 3] -= d_wy
     d_pose[2, 3] -= d_wz

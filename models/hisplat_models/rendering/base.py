@@ -1,7 +1,7 @@
 """What every renderer takes and gives."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,7 @@ class Rendering:
         return torch.where(self.alpha > 1e-6, self.depth / self.alpha.clamp_min(1e-6), 0.0)
 
 
+@runtime_checkable
 class Renderer(Protocol):
     """Draws batched Gaussians (batch, n, ...) into batched cameras (batch, view).
 

@@ -131,7 +131,6 @@ class _View:
     """What the gradients of one view need again."""
 
     records: Array
-    order: Array
     starts: Array
     gaussian_of: Array
     slot_of: Array
@@ -199,7 +198,7 @@ def _draw(
         )  # fmt: skip
 
     for_ranges(tiles, TILES_AT_ONCE, blend_range)
-    return _View(records, order, starts, gaussian_of, slot_of, first_slot, state)
+    return _View(records, starts, gaussian_of, slot_of, first_slot, state)
 
 
 def _gradients_of_all(
@@ -250,12 +249,12 @@ def _gradients(
         )  # fmt: skip
 
     for_ranges(shared.tiles_x * shared.tiles_y, TILES_AT_ONCE, blend_range)
-    count = len(view.order)
+    count = len(view.records)
     d_poses = np.zeros((-(-count // GAUSSIANS_AT_ONCE), 3, 4))
 
     def project_range(start: int, stop: int) -> None:
         project_gradients(
-            start, stop, view.order, view.first_slot, slots, needs, *scene, pose, intrinsics,
+            start, stop, view.first_slot, slots, needs, *scene, pose, intrinsics,
             float(shared.height), float(shared.width), shared.settings, *d_scene,
             d_poses[start // GAUSSIANS_AT_ONCE],
         )  # fmt: skip
