@@ -110,9 +110,10 @@ class HiSplat(nn.Module):
             prior: The matching prior of these photos, if it has been computed before.
 
         Raises:
-            ValueError: for fewer than two views or sides that are no such multiples.
+            ValueError: for fewer than two views, sides that are no such multiples, or cameras that
+                do not match the photos.
         """
-        self._check(images)
+        self._check(images, cameras)
         report = progress if progress is not None else _silent
         report("matching the photos", 0.0)
         maps = self._prior(images, cameras, prior)
@@ -137,8 +138,13 @@ class HiSplat(nn.Module):
         report("done", 1.0)
         return HiSplatOutput(tuple(accumulated), tuple(made), maps)
 
-    def _check(self, images: Tensor) -> None:
+    def _check(self, images: Tensor, cameras: Cameras) -> None:
         height, width = images.shape[-2:]
+        if cameras.batch_shape != images.shape[:2]:
+            raise ValueError(
+                f"Expected one camera per photo, {tuple(images.shape[:2])}, got cameras of shape "
+                f"{tuple(cameras.batch_shape)}."
+            )
         if images.shape[1] < 2:
             raise ValueError(f"Expected at least two views, got {images.shape[1]}.")
         if height % self.size_multiple or width % self.size_multiple:

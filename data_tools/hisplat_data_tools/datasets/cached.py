@@ -4,7 +4,7 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from hisplat_models.example import Example
 from torch import Tensor
 
 
+@runtime_checkable
 class _Examples(Protocol):
     def __len__(self) -> int: ...
 

@@ -6,7 +6,7 @@ processes see exactly the samples that one uninterrupted process would.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from ..example import Example, collate
 from ..matching import MatchingPrior, match_views
 
 
+@runtime_checkable
 class ExampleDataset(Protocol):
     """Anything that yields examples by index."""
 

@@ -1,0 +1,270 @@
+"""The training loop: it learns, resumes to the bit, and shares batches without changing them."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hisplat_models.checkpoints import CheckpointError, load_model, save_model
+from hisplat_models.config import PRESETS, HiSplatConfig, StageConfig
+from hisplat_models.example import Example, collate
+from hisplat_models.network import HiSplat
+from hisplat_models.rendering import CpuRenderer
+from hisplat_models.training.feed import (
+    BatchOrder,
+    TrainingSamples,
+    augmented,
+    batches,
+    collate_samples,
+    mirrored,
+)
+from hisplat_models.training.loop import Trainer, TrainSettings
+from hisplat_models.training.losses import LossSettings, channel_gains, training_loss
+
+from .scenes import example
+
+# The small preset with less of everything.
+TINY: HiSplatConfig = dataclasses.replace(
+    PRESETS["hisplat-small"],
+    stages=(
+        StageConfig(8, 8, 2, 2, 1, 8, 3, "backdrop"),
+        StageConfig(4, 8, 2, 2, 1, 8, 3, "backdrop"),
+        StageConfig(1, 8, 2, 2, 2, 16, 1, "candidates"),
+    ),
+    cnn_widths=(4, 8, 8),
+    transformer_layers=1,
+    corr_channels=8,
+)
+SETTINGS = TrainSettings(
+    steps=6, batch_size=2, warmup_steps=2, workers=0, evaluate_every=3, learning_rate=3e-3
+)
+
+
+class Walls:
+    """A dataset of small synthetic scenes, rendered once."""
+
+    def __init__(self, length: int):
+        self.examples = [example(seed) for seed in range(length)]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+
+@pytest.fixture(scope="module")
+def walls() -> Walls:
+    return Walls(4)
+
+
+def trainer(walls: Walls, run_dir: Path, settings: TrainSettings = SETTINGS) -> Trainer:
+    torch.manual_seed(settings.seed)
+    return Trainer(HiSplat(TINY), walls, Walls(1), settings, run_dir)
+
+
+def losses(run_dir: Path) -> dict[int, float]:
+    records = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    return {r["step"]: r["loss"] for r in records if "step" in r}
+
+
+def test_training_on_one_scene_lowers_the_loss(tmp_path: Path):
+    settings = dataclasses.replace(
+        SETTINGS, steps=30, batch_size=1, augment=False, evaluate_every=1000
+    )
+    one = Walls(1)
+    run = trainer(one, tmp_path, settings)
+    before = run.evaluate()
+    run.run()
+    run.averaged.module.load_state_dict(run.model.state_dict())
+    after = run.evaluate()
+    assert before is not None
+    assert after is not None
+    assert after["loss"] < 0.97 * before["loss"]
+
+
+def test_a_resumed_run_continues_exactly(walls: Walls, tmp_path: Path):
+    whole = trainer(walls, tmp_path / "whole")
+    whole.run()
+    first = trainer(walls, tmp_path / "parts")
+    first.run(on_progress=_stop_at(first, 3))
+    second = trainer(walls, tmp_path / "parts")
+    assert second.resume()
+    assert second.step == 3
+    second.run()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    for a, b in zip(whole.averaged.parameters(), second.averaged.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def _stop_at(run: Trainer, step: int):
+    def stop(progress) -> None:
+        if progress.step == step:
+            run.settings = dataclasses.replace(run.settings, stop_after_seconds=0.0)
+
+    run.settings = dataclasses.replace(run.settings)
+    original = run._time_is_up
+    run._time_is_up = lambda seconds: run.step == step or original(seconds)  # type: ignore[method-assign]
+    return stop
+
+
+def test_a_run_leaves_weights_that_load(walls: Walls, tmp_path: Path):
+    run = trainer(walls, tmp_path, dataclasses.replace(SETTINGS, steps=2))
+    run.run()
+    loaded = load_model(tmp_path / "averaged.safetensors")
+    assert loaded.config == TINY
+    for name, tensor in run.averaged_model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_bf16_stays_close_to_fp32(walls: Walls, tmp_path: Path):
+    values = {}
+    for precision in ("fp32", "bf16"):
+        settings = dataclasses.replace(SETTINGS, steps=2, precision=precision)
+        trainer(walls, tmp_path / precision, settings).run()
+        values[precision] = losses(tmp_path / precision)
+    assert values["bf16"][1] == pytest.approx(values["fp32"][1], rel=0.02)
+    assert values["bf16"] != values["fp32"]
+
+
+def test_every_epoch_visits_every_example_once():
+    order = list(BatchOrder(length=6, batch_size=2, first_step=0, last_step=6, seed=3))
+    epochs = [[i for batch in order[:3] for i in batch], [i for batch in order[3:] for i in batch]]
+    for number, epoch in enumerate(epochs):
+        assert sorted(epoch) == [(number, i) for i in range(6)]
+    assert [i for _, i in epochs[0]] != [i for _, i in epochs[1]]
+
+
+def test_processes_share_a_batch_and_resume_where_it_stopped():
+    whole = list(BatchOrder(10, 4, 0, 5, seed=1))
+    shares = [list(BatchOrder(10, 4, 2, 5, seed=1, rank=r, world_size=2)) for r in range(2)]
+    assert [a + b for a, b in zip(*shares, strict=True)] == whole[2:]
+    with pytest.raises(ValueError, match="3 processes can share"):
+        BatchOrder(10, 4, 0, 5, seed=1, rank=0, world_size=3)
+
+
+def test_mirroring_twice_is_the_identity(walls: Walls):
+    original = walls[0]
+    twice = mirrored(mirrored(original))
+    assert torch.equal(twice.context_images, original.context_images)
+    torch.testing.assert_close(
+        twice.context_cameras.camera_to_world, original.context_cameras.camera_to_world
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_augmented_views_still_agree_with_their_depth(walls: Walls, seed: int):
+    changed = augmented(walls[seed], torch.Generator().manual_seed(seed))
+    depth, cameras = changed.context_depth, changed.context_cameras
+    assert depth is not None
+    height, width = depth.shape[-2:]
+    points = cameras.positions[:, None, None] + cameras.rays(height, width) * depth[..., None]
+    seen = cameras.project(points[[1, 0]].flatten(1, 2)).unflatten(1, (height, width))
+    grid = 2 * seen[..., :2] - 1
+    other = torch.nn.functional.grid_sample(
+        depth[:, None], grid, mode="nearest", align_corners=False
+    )[:, 0]
+    inside = (grid.abs() < 1).all(-1)
+    close = ((other - seen[..., 2]).abs() < 0.1)[inside]
+    assert close.float().mean() > 0.9
+
+
+def test_gains_undo_an_exposure_change():
+    image = torch.rand(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
+    factor = torch.tensor([0.8, 1.0, 1.25])
+    gains = channel_gains(image, image * factor[:, None, None])
+    torch.testing.assert_close(gains, factor.expand(2, 3))
+
+
+def test_loss_of_a_batch_is_the_mean_of_its_samples(walls: Walls):
+    torch.manual_seed(0)
+    model = HiSplat(TINY)
+    samples = TrainingSamples(walls, with_prior=True, seed=0, augment=False)
+    parts = [samples[0, 0], samples[0, 1]]
+
+    def loss(sample) -> torch.Tensor:
+        output = model(
+            sample.example.context_images, sample.example.context_cameras, prior=sample.prior
+        )
+        black = torch.zeros(3)
+        return training_loss(output, sample.example, CpuRenderer(), LossSettings(), black).total
+
+    joint = loss(collate_samples(parts))
+    torch.testing.assert_close(joint, (loss(parts[0]) + loss(parts[1])) / 2, rtol=1e-4, atol=1e-6)
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+sys.path.insert(0, sys.argv[1])
+from tests.models import test_training as t
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+run = t.trainer(t.Walls(4), Path(sys.argv[2]))
+samples = t.TrainingSamples(run.train_data, True, run.settings.seed)
+order = t.BatchOrder(4, 2, 0, 1, run.settings.seed, run.rank, run.world_size)
+(sample,) = t.batches(samples, order, 0)
+run.train_step(sample)
+gradients = {n: p.grad for n, p in run.model.named_parameters() if p.grad is not None}
+if run.rank == 0:
+    torch.save(gradients, sys.argv[2] + "/gradients.pt")
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_compute_the_gradients_of_one(walls: Walls, tmp_path: Path):
+    alone = trainer(walls, tmp_path)
+    samples = TrainingSamples(walls, True, alone.settings.seed)
+    (sample,) = batches(samples, BatchOrder(4, 2, 0, 1, alone.settings.seed), 0)
+    alone.train_step(sample)
+
+    root = Path(__file__).resolve().parents[2]
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    subprocess.run(
+        [*command, "2", str(script), str(root), str(tmp_path)],
+        check=True, env=environment, timeout=300,
+    )  # fmt: skip
+    together = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    for name, parameter in alone.model.named_parameters():
+        if parameter.grad is None:
+            continue
+        scale = parameter.grad.abs().max().clamp_min(1e-6)
+        assert ((together[name] - parameter.grad).abs().max() / scale) < 1e-3, name
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path):
+    model = HiSplat(TINY)
+    state = model.state_dict()
+    state.pop("cnn.stem.weight")
+    path = tmp_path / "broken.safetensors"
+    save_model(model, path, state)
+    with pytest.raises(CheckpointError, match=r"missing cnn\.stem\.weight"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all"])
+def test_files_that_are_no_weights_are_refused(tmp_path: Path, content: bytes):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"x\.safetensors"):
+        load_model(path)
+
+
+def test_unknown_names_list_what_is_bundled():
+    with pytest.raises(CheckpointError, match="bundled"):
+        load_model("no-such-model")
+
+
+def test_collated_examples_keep_their_order(walls: Walls):
+    batch = collate([walls[1], walls[0]])
+    assert batch.name == ["wall/1", "wall/0"]
+    assert torch.equal(batch.context_images[1], walls[0].context_images)
