@@ -1,0 +1,84 @@
+# Everything from a fresh machine with Python >= 3.10 and pip. `make` lists what there is.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_VERSION ?= 2.13.0
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+PYTEST_ARGS ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DONE := $(VENV)/.done
+HAS_NVIDIA = nvidia-smi >/dev/null 2>&1
+BROWSERS := $(CHROMIUM) chromium chromium-browser google-chrome
+
+# Threads that wait by spinning starve each other where cores are few.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint install chromium clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+demo: install  ## Open the viewer on the bundled pair of photos (ARGS="--port 9000")
+	$(BIN)/hisplat-view --demo $(ARGS)
+
+test: $(DONE)/dev chromium  ## Run all tests (PYTEST_ARGS="-k render")
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DONE)/dev  ## Run ruff and pyright, all of them even if one complains
+	@status=0; for check in "ruff check ." "ruff format --check ." pyright; do \
+	  echo "$$check"; $(BIN)/$$check || status=1; \
+	done; exit $$status
+
+install: $(DONE)/app  ## Make the environment .venv with the program in it
+
+clean:  ## Remove the environment and what was built
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DONE)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "HiSplat needs Python 3.10 or newer; $(PYTHON) is `$(PYTHON) --version 2>&1`." >&2; \
+	  echo "Name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	mkdir -p $(DONE) && touch $@
+
+# An existing torch stays. Without an NVIDIA GPU the CPU build is enough, but PyPI's wheels for
+# Linux bring several gigabytes of CUDA: take a wheel that lies on this machine (pip's find-links),
+# else PyTorch's own index of CPU builds, and what pip finds only where that one can't be reached.
+$(DONE)/torch: $(DONE)/venv
+	@if $(BIN)/python -c 'import torch' 2>/dev/null; then \
+	  echo "torch is installed: left as it is."; \
+	elif [ "`uname -s`" != Linux ] || $(HAS_NVIDIA); then \
+	  $(PIP) install torch; \
+	elif $(PIP) install --quiet --dry-run --no-index --no-deps torch==$(TORCH_VERSION) 2>/dev/null; then \
+	  $(PIP) install torch==$(TORCH_VERSION); \
+	else \
+	  $(PIP) --retries 0 install torch==$(TORCH_VERSION) --index-url $(TORCH_CPU_INDEX) || { \
+	    echo "No CPU build of torch from $(TORCH_CPU_INDEX): taking the default one."; \
+	    $(PIP) install torch==$(TORCH_VERSION); }; \
+	fi
+	@touch $@
+
+$(DONE)/app: $(DONE)/torch pyproject.toml
+	extras=viewer; if $(HAS_NVIDIA); then extras=viewer,gpu; fi; \
+	$(PIP) install --editable ".[$$extras]"
+	@touch $@
+
+$(DONE)/dev: $(DONE)/torch pyproject.toml
+	$(PIP) install --editable ".[dev]"
+	@touch $@ $(DONE)/app
+
+# The browser tests drive a real Chromium.
+chromium:
+	@for name in $(BROWSERS); do command -v "$$name" >/dev/null && exit 0; done; \
+	if command -v apt-get >/dev/null; then \
+	  if [ "`id -u`" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
+	  $$as_root apt-get update && \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium && exit 0; \
+	fi; \
+	echo "The browser tests need Chromium: install it and put it on PATH, or set CHROMIUM." >&2; \
+	exit 1
