@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from hisplat_models.cameras import Cameras
 from hisplat_models.example import Example
 
-from .layouts import LAYOUTS, sample_scene
+from .layouts import LAYOUTS, sample_layout, sample_scene
 from .photo_effects import develop, photograph, sample_exposure, vary_exposure
 from .render import Camera, Rendering, render
 from .scene import Scene, random_rotation, rotation_about
@@ -39,9 +39,9 @@ class ProceduralSettings:
     photo_effects: float = 1.0
     """Strength of exposure changes, noise, blur, vignetting and JPEG in the photos; 0 for none."""
     rotation_error_deg: float = 0.05
-    """Greatest error of the given rotation between photos, as estimated cameras have; 0 for exact."""
+    """Greatest error of the rotation given between photos, as estimates have; 0 for exact."""
     translation_error_deg: float = 0.3
-    """Greatest error of the given direction between photos; 0 for exact."""
+    """Greatest error of the direction given between photos; 0 for exact."""
     focal_error: float = 0.0
     """Greatest relative error of the given focal length, the same for all photos; 0 for exact."""
     layouts: tuple[str, ...] = tuple(LAYOUTS)
@@ -97,7 +97,7 @@ def make_sample(rng: np.random.Generator, settings: ProceduralSettings) -> Sampl
     """A random scene with pictures of it."""
     cameras, scene = None, None
     while cameras is None or scene is None:
-        layout = str(rng.choice(settings.layouts))
+        layout = sample_layout(rng, settings.layouts)
         scene = sample_scene(rng, layout, settings.texture_size)
         cameras = sample_cameras(
             rng,

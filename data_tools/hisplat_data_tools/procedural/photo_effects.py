@@ -21,7 +21,7 @@ class Exposure:
 def develop(
     radiance: Float32[np.ndarray, "height width 3"], exposure: Exposure
 ) -> Float32[np.ndarray, "height width 3"]:
-    """sRGB picture in [0, 1]; bright parts roll off softly before they clip."""
+    """The picture in sRGB within [0, 1]; bright parts roll off softly before they clip."""
     light = radiance * exposure.gains.astype(np.float32)
     light = np.where(light > 0.6, 0.6 + 0.4 * np.tanh((light - 0.6) / 0.7), light)
     encoded = np.where(

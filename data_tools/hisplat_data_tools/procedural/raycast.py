@@ -9,8 +9,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32
-from numba import njit
+from jaxtyping import Float64
+
+from .compiled import compiled
 
 RECTANGLE, BOX, ELLIPSOID, CYLINDER, CONE, HEIGHT_FIELD = range(6)
 """Unit shapes: z = 0 in the square [-1, 1]², the cube [-1, 1]³, the unit ball, the unit disc times
@@ -23,45 +24,37 @@ everything but random leaves."""
 STACK_SIZE = 64
 
 
+TO_LOCAL, AXES, HALF_SIZES, CUTOUT, KIND, MATERIAL, RELIEF = 0, 12, 21, 24, 28, 29, 30
+SHAPE_COLUMNS = 31
+"""First columns of what a shape's row holds: the map from the world to the unit shape's frame
+(3x4, row by row); the shape's axes in the world (3x3, axes in columns) and half sizes; kind of
+cut-out, repeats along x and y, share that stays solid; unit shape; row of the material table;
+number of a height field's relief. One table: compiled code is fastest with few arrays.
+"""
+
+
 class Geometry(NamedTuple):
-    """The shapes of a scene as arrays, as compiled code takes them; ``n`` primitives.
+    """The shapes of a scene as arrays, as compiled code takes them.
 
     Attributes:
-        kinds: Unit shape of each primitive.
-        to_local: World points to the unit shape's frame.
-        axes: Columns are the shape's axes in the world, not stretched.
-        half_sizes: Stretch along each axis, world units.
-        materials: Row of the material table.
-        cutouts: Kind of cut-out, repeats along x and y, share that stays solid; rectangles only.
-        reliefs: Which relief a height field uses, else -1.
-        heights: Reliefs on regular grids over the square, in [-1, 1].
-        node_bounds: Boxes of the tree: low corner, then high corner.
-        node_children: First child (the second follows) or, for a leaf, -1 - first primitive.
-        node_counts: Primitives of a leaf, 0 for an inner node.
-        order: Primitives in the order of the leaves.
+        shapes: One row per shape, in the order of the tree's leaves; columns as listed above.
+        nodes: Bounding-volume tree: low corner, high corner, first child (the second follows) or,
+            for a leaf, first shape; number of shapes of a leaf, 0 for an inner node.
+        reliefs: Heights of height fields on regular grids over the square, in [-1, 1].
     """
 
-    kinds: Int32[np.ndarray, " n"]
-    to_local: Float64[np.ndarray, "n 3 4"]
-    axes: Float64[np.ndarray, "n 3 3"]
-    half_sizes: Float64[np.ndarray, "n 3"]
-    materials: Int32[np.ndarray, " n"]
-    cutouts: Float64[np.ndarray, "n 4"]
-    reliefs: Int32[np.ndarray, " n"]
-    heights: Float64[np.ndarray, "relief grid grid"]
-    node_bounds: Float64[np.ndarray, "node 6"]
-    node_children: Int32[np.ndarray, " node"]
-    node_counts: Int32[np.ndarray, " node"]
-    order: Int32[np.ndarray, " n"]
+    shapes: Float64[np.ndarray, "shape 31"]
+    nodes: Float64[np.ndarray, "node 8"]
+    reliefs: Float64[np.ndarray, "relief grid grid"]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _area(low, high):
     x, y, z = high[0] - low[0], high[1] - low[1], high[2] - low[2]
     return x * y + y * z + z * x
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _best_split(low, high, indices):
     """Axis and position of the split that is cheapest by the surface-area heuristic."""
     count = indices.size
@@ -86,14 +79,12 @@ def _best_split(low, high, indices):
     return best_axis, best_at
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def build_tree(low, high):
-    """Bounding-volume tree over boxes: node bounds, children, counts and primitive order."""
+    """Bounding-volume tree over boxes, as in ``Geometry.nodes``, and the order of the boxes."""
     count = low.shape[0]
-    order = np.arange(count).astype(np.int32)
-    bounds = np.empty((2 * count, 6))
-    children = np.empty(2 * count, dtype=np.int32)
-    counts = np.zeros(2 * count, dtype=np.int32)
+    order = np.arange(count)
+    nodes = np.zeros((2 * count, 8))
     ranges = np.empty((2 * count, 2), dtype=np.int64)
     ranges[0, 0], ranges[0, 1] = 0, count
     used, done = 1, 0
@@ -101,27 +92,27 @@ def build_tree(low, high):
         start, end = ranges[done]
         members = order[start:end].copy()
         for a in range(3):
-            bounds[done, a] = low[members, a].min() - 1e-9
-            bounds[done, a + 3] = high[members, a].max() + 1e-9
+            nodes[done, a] = low[members, a].min() - 1e-9
+            nodes[done, a + 3] = high[members, a].max() + 1e-9
         if end - start <= 2:
-            children[done], counts[done] = -1 - start, end - start
+            nodes[done, 6], nodes[done, 7] = start, end - start
         else:
             axis, at = _best_split(low, high, members)
             order[start:end] = members[np.argsort(low[members, axis] + high[members, axis])]
-            children[done] = used
+            nodes[done, 6] = used
             ranges[used, 0], ranges[used, 1] = start, start + at
             ranges[used + 1, 0], ranges[used + 1, 1] = start + at, end
             used += 2
         done += 1
-    return bounds[:used].copy(), children[:used].copy(), counts[:used].copy(), order
+    return nodes[:used].copy(), order
 
 
-@njit(nogil=True, cache=True)
-def _is_cut_out(cutout, x, y):
+@compiled
+def _is_cut_out(shapes, k, x, y):
     """Whether the point (x, y) of the unit square is missing."""
-    kind = int(cutout[0])
-    u, v = 0.5 * (x + 1) * cutout[1], 0.5 * (y + 1) * cutout[2]
-    solid = cutout[3]
+    kind = int(shapes[k, CUTOUT])
+    u, v = 0.5 * (x + 1) * shapes[k, CUTOUT + 1], 0.5 * (y + 1) * shapes[k, CUTOUT + 2]
+    solid = shapes[k, CUTOUT + 3]
     fu, fv = u - math.floor(u), v - math.floor(v)
     if kind == BARS:
         return abs(fu - 0.5) > 0.5 * solid
@@ -133,7 +124,7 @@ def _is_cut_out(cutout, x, y):
     for i in range(-1, 2):
         for j in range(-1, 2):
             a, b = math.floor(u) + i, math.floor(v) + j
-            random = math.sin(a * 12.9898 + b * 78.233 + cutout[1]) * 43758.5453
+            random = math.sin(a * 12.9898 + b * 78.233 + shapes[k, CUTOUT + 1]) * 43758.5453
             random -= math.floor(random)
             dx = u - a - 0.2 - 0.6 * random
             dy = v - b - 0.2 - 0.6 * ((random * 57.0) % 1.0)
@@ -145,20 +136,20 @@ def _is_cut_out(cutout, x, y):
     return True
 
 
-@njit(nogil=True, cache=True)
-def _hit_rectangle(cutout, ox, oy, oz, dx, dy, dz, t_min):
+@compiled
+def _hit_rectangle(shapes, k, ox, oy, oz, dx, dy, dz, t_min):
     if dz == 0.0:
         return np.inf
     t = -oz / dz
     x, y = ox + t * dx, oy + t * dy
     if t <= t_min or abs(x) > 1.0 or abs(y) > 1.0:
         return np.inf
-    if cutout[0] != NO_CUTOUT and _is_cut_out(cutout, x, y):
+    if shapes[k, CUTOUT] != NO_CUTOUT and _is_cut_out(shapes, k, x, y):
         return np.inf
     return t
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _box_range(ox, oy, oz, dx, dy, dz):
     """Parameters where a ray enters and leaves the unit cube (enter > leave: it misses)."""
     ix = 1.0 / dx if dx != 0.0 else 1e30
@@ -172,7 +163,7 @@ def _box_range(ox, oy, oz, dx, dy, dz):
     return enter, leave
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _first_after(enter, leave, t_min):
     if enter > leave:
         return np.inf
@@ -181,7 +172,7 @@ def _first_after(enter, leave, t_min):
     return leave if leave > t_min else np.inf
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _quadratic_range(a, half_b, c):
     discriminant = half_b * half_b - a * c
     if discriminant <= 0.0 or a == 0.0:
@@ -191,7 +182,7 @@ def _quadratic_range(a, half_b, c):
     return min(first, second), max(first, second)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _hit_cylinder(ox, oy, oz, dx, dy, dz, t_min):
     enter, leave = _quadratic_range(dx * dx + dy * dy, ox * dx + oy * dy, ox * ox + oy * oy - 1.0)
     if dx * dx + dy * dy == 0.0 and ox * ox + oy * oy < 1.0:
@@ -204,7 +195,7 @@ def _hit_cylinder(ox, oy, oz, dx, dy, dz, t_min):
     return _first_after(enter, leave, t_min)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _hit_cone(ox, oy, oz, dx, dy, dz, t_min):
     # Radius at height z is (1 - z) / 2.
     r, dr = 0.5 * (1.0 - oz), -0.5 * dz
@@ -223,11 +214,11 @@ def _hit_cone(ox, oy, oz, dx, dy, dz, t_min):
     return best
 
 
-@njit(nogil=True, cache=True)
-def _hit_cell(heights, i, j, cell, ox, oy, oz, dx, dy, dz, enter, leave):
+@compiled
+def _hit_cell(reliefs, n, i, j, cell, ox, oy, oz, dx, dy, dz, enter, leave):
     """Nearest hit within [enter, leave] of the two triangles over grid cell (column i, row j)."""
-    a, b = heights[j, i], heights[j, i + 1]
-    c, d = heights[j + 1, i], heights[j + 1, i + 1]
+    a, b = reliefs[n, j, i], reliefs[n, j, i + 1]
+    c, d = reliefs[n, j + 1, i], reliefs[n, j + 1, i + 1]
     z0, z1 = oz + enter * dz, oz + leave * dz
     if min(z0, z1) > max(max(a, b), max(c, d)) or max(z0, z1) < min(min(a, b), min(c, d)):
         return np.inf
@@ -250,14 +241,14 @@ def _hit_cell(heights, i, j, cell, ox, oy, oz, dx, dy, dz, enter, leave):
     return best
 
 
-@njit(nogil=True, cache=True)
-def _hit_relief(heights, ox, oy, oz, dx, dy, dz, t_min, t_max):
+@compiled
+def _hit_relief(reliefs, n, ox, oy, oz, dx, dy, dz, t_min, t_max):
     """First crossing of the relief, walking through the grid cells that the ray passes over."""
     enter, leave = _box_range(ox, oy, oz, dx, dy, dz)
     t, leave = max(enter, t_min), min(leave, t_max)
     if t >= leave:
         return np.inf
-    last = heights.shape[0] - 2
+    last = reliefs.shape[1] - 2
     cell = 2.0 / (last + 1)
     i = min(max(int((ox + t * dx + 1.0) / cell), 0), last)
     j = min(max(int((oy + t * dy + 1.0) / cell), 0), last)
@@ -268,7 +259,7 @@ def _hit_relief(heights, ox, oy, oz, dx, dy, dz, t_min, t_max):
     next_y = ((j + (dy > 0)) * cell - 1.0 - oy) / dy if dy != 0.0 else np.inf
     while t < leave:
         end = min(next_x, next_y, leave)
-        hit = _hit_cell(heights, i, j, cell, ox, oy, oz, dx, dy, dz, t, end)
+        hit = _hit_cell(reliefs, n, i, j, cell, ox, oy, oz, dx, dy, dz, t, end)
         if hit > t_min and hit < np.inf:
             return hit
         t = end
@@ -281,18 +272,17 @@ def _hit_relief(heights, ox, oy, oz, dx, dy, dz, t_min, t_max):
     return np.inf
 
 
-@njit(nogil=True, cache=True)
-def _hit_primitive(geometry, k, ox, oy, oz, dx, dy, dz, t_min, t_max):
-    m = geometry.to_local[k]
-    lx = m[0, 0] * ox + m[0, 1] * oy + m[0, 2] * oz + m[0, 3]
-    ly = m[1, 0] * ox + m[1, 1] * oy + m[1, 2] * oz + m[1, 3]
-    lz = m[2, 0] * ox + m[2, 1] * oy + m[2, 2] * oz + m[2, 3]
-    vx = m[0, 0] * dx + m[0, 1] * dy + m[0, 2] * dz
-    vy = m[1, 0] * dx + m[1, 1] * dy + m[1, 2] * dz
-    vz = m[2, 0] * dx + m[2, 1] * dy + m[2, 2] * dz
-    kind = geometry.kinds[k]
+@compiled
+def _hit_shape(shapes, reliefs, k, ox, oy, oz, dx, dy, dz, t_min, t_max):
+    lx = shapes[k, 0] * ox + shapes[k, 1] * oy + shapes[k, 2] * oz + shapes[k, 3]
+    ly = shapes[k, 4] * ox + shapes[k, 5] * oy + shapes[k, 6] * oz + shapes[k, 7]
+    lz = shapes[k, 8] * ox + shapes[k, 9] * oy + shapes[k, 10] * oz + shapes[k, 11]
+    vx = shapes[k, 0] * dx + shapes[k, 1] * dy + shapes[k, 2] * dz
+    vy = shapes[k, 4] * dx + shapes[k, 5] * dy + shapes[k, 6] * dz
+    vz = shapes[k, 8] * dx + shapes[k, 9] * dy + shapes[k, 10] * dz
+    kind = int(shapes[k, KIND])
     if kind == RECTANGLE:
-        return _hit_rectangle(geometry.cutouts[k], lx, ly, lz, vx, vy, vz, t_min)
+        return _hit_rectangle(shapes, k, lx, ly, lz, vx, vy, vz, t_min)
     if kind == BOX:
         enter, leave = _box_range(lx, ly, lz, vx, vy, vz)
         return _first_after(enter, leave, t_min)
@@ -307,50 +297,48 @@ def _hit_primitive(geometry, k, ox, oy, oz, dx, dy, dz, t_min, t_max):
         return _hit_cylinder(lx, ly, lz, vx, vy, vz, t_min)
     if kind == CONE:
         return _hit_cone(lx, ly, lz, vx, vy, vz, t_min)
-    heights = geometry.heights[geometry.reliefs[k]]
-    return _hit_relief(heights, lx, ly, lz, vx, vy, vz, t_min, t_max)
+    return _hit_relief(reliefs, int(shapes[k, RELIEF]), lx, ly, lz, vx, vy, vz, t_min, t_max)
 
 
-@njit(nogil=True, cache=True)
-def _enter_node(bounds, ox, oy, oz, ix, iy, iz, t_min, t_max):
+@compiled
+def _enter_node(nodes, n, ox, oy, oz, ix, iy, iz, t_min, t_max):
     """Parameter where a ray enters a node, infinite if it misses it within the range."""
-    x0, x1 = (bounds[0] - ox) * ix, (bounds[3] - ox) * ix
-    y0, y1 = (bounds[1] - oy) * iy, (bounds[4] - oy) * iy
-    z0, z1 = (bounds[2] - oz) * iz, (bounds[5] - oz) * iz
+    x0, x1 = (nodes[n, 0] - ox) * ix, (nodes[n, 3] - ox) * ix
+    y0, y1 = (nodes[n, 1] - oy) * iy, (nodes[n, 4] - oy) * iy
+    z0, z1 = (nodes[n, 2] - oz) * iz, (nodes[n, 5] - oz) * iz
     enter = max(max(min(x0, x1), min(y0, y1)), max(min(z0, z1), t_min))
     leave = min(min(max(x0, x1), max(y0, y1)), min(max(z0, z1), t_max))
     return enter if enter <= leave else np.inf
 
 
-@njit(nogil=True, cache=True)
-def trace(geometry, ox, oy, oz, dx, dy, dz, t_min, t_max, any_hit, stack):
-    """Parameter and primitive of the nearest hit in (t_min, t_max), (inf, -1) without one.
+@compiled
+def trace(shapes, nodes, reliefs, ox, oy, oz, dx, dy, dz, t_min, t_max, any_hit, stack):
+    """Parameter and shape of the nearest hit in (t_min, t_max), (inf, -1) without one.
 
     With ``any_hit`` the first hit found will do (shadows). ``stack`` is scratch space.
     """
     ix = 1.0 / dx if dx != 0.0 else 1e30
     iy = 1.0 / dy if dy != 0.0 else 1e30
     iz = 1.0 / dz if dz != 0.0 else 1e30
-    best, best_primitive = t_max, -1
+    best, best_shape = t_max, -1
     stack[0] = 0
     depth = 1
     while depth > 0:
         depth -= 1
         node = stack[depth]
-        if _enter_node(geometry.node_bounds[node], ox, oy, oz, ix, iy, iz, t_min, best) == np.inf:
+        if _enter_node(nodes, node, ox, oy, oz, ix, iy, iz, t_min, best) == np.inf:
             continue
-        child = geometry.node_children[node]
-        if child < 0:
-            for slot in range(-1 - child, -1 - child + geometry.node_counts[node]):
-                k = geometry.order[slot]
-                t = _hit_primitive(geometry, k, ox, oy, oz, dx, dy, dz, t_min, best)
+        child, count = int(nodes[node, 6]), int(nodes[node, 7])
+        if count > 0:
+            for k in range(child, child + count):
+                t = _hit_shape(shapes, reliefs, k, ox, oy, oz, dx, dy, dz, t_min, best)
                 if t < best:
-                    best, best_primitive = t, k
+                    best, best_shape = t, k
                     if any_hit:
-                        return best, best_primitive
+                        return best, best_shape
             continue
-        first = _enter_node(geometry.node_bounds[child], ox, oy, oz, ix, iy, iz, t_min, best)
-        second = _enter_node(geometry.node_bounds[child + 1], ox, oy, oz, ix, iy, iz, t_min, best)
+        first = _enter_node(nodes, child, ox, oy, oz, ix, iy, iz, t_min, best)
+        second = _enter_node(nodes, child + 1, ox, oy, oz, ix, iy, iz, t_min, best)
         near, far = (child, child + 1) if first <= second else (child + 1, child)
         if max(first, second) < np.inf:
             stack[depth] = far
@@ -358,15 +346,15 @@ def trace(geometry, ox, oy, oz, dx, dy, dz, t_min, t_max, any_hit, stack):
         if min(first, second) < np.inf:
             stack[depth] = near
             depth += 1
-    if best_primitive < 0:
+    if best_shape < 0:
         return np.inf, -1
-    return best, best_primitive
+    return best, best_shape
 
 
-@njit(nogil=True, cache=True)
-def _relief_slope(heights, x, y):
+@compiled
+def _relief_slope(reliefs, n, x, y):
     """Slopes along x and y of a relief at a point of the square, smoothed over a cell."""
-    count = heights.shape[0]
+    count = reliefs.shape[1]
     cell = 2.0 / (count - 1)
     fx = min(max((x + 1.0) / cell, 0.0), count - 1.001)
     fy = min(max((y + 1.0) / cell, 0.0), count - 1.001)
@@ -379,34 +367,34 @@ def _relief_slope(heights, x, y):
             p, q = i + di, j + dj
             left, right = max(p - 1, 0), min(p + 1, count - 1)
             up, down = max(q - 1, 0), min(q + 1, count - 1)
-            gx += weight * (heights[q, right] - heights[q, left]) / ((right - left) * cell)
-            gy += weight * (heights[down, p] - heights[up, p]) / ((down - up) * cell)
+            gx += weight * (reliefs[n, q, right] - reliefs[n, q, left]) / ((right - left) * cell)
+            gy += weight * (reliefs[n, down, p] - reliefs[n, up, p]) / ((down - up) * cell)
     return gx, gy
 
 
-@njit(nogil=True, cache=True)
-def surface(geometry, k, x, y, z):
+@compiled
+def surface(shapes, reliefs, k, x, y, z):
     """World normal (unit length, not yet facing the ray) and texture place of a surface point.
 
     The texture place (u, v) is in world units along the surface; faces get their own offset.
     """
-    m, s = geometry.to_local[k], geometry.half_sizes[k]
-    lx = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
-    ly = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
-    lz = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-    kind = geometry.kinds[k]
+    s0, s1, s2 = shapes[k, HALF_SIZES], shapes[k, HALF_SIZES + 1], shapes[k, HALF_SIZES + 2]
+    lx = shapes[k, 0] * x + shapes[k, 1] * y + shapes[k, 2] * z + shapes[k, 3]
+    ly = shapes[k, 4] * x + shapes[k, 5] * y + shapes[k, 6] * z + shapes[k, 7]
+    lz = shapes[k, 8] * x + shapes[k, 9] * y + shapes[k, 10] * z + shapes[k, 11]
+    kind = int(shapes[k, KIND])
     nx, ny, nz = 0.0, 0.0, 1.0
-    u, v = lx * s[0], ly * s[1]
+    u, v = lx * s0, ly * s1
     if kind == BOX or kind == ELLIPSOID:
         ax, ay, az = abs(lx), abs(ly), abs(lz)
         face = 0.0
         if ax >= ay and ax >= az:
-            u, v, face = ly * s[1], lz * s[2], 1.0 if lx > 0 else 2.0
+            u, v, face = ly * s1, lz * s2, 1.0 if lx > 0 else 2.0
         elif ay >= az:
-            u, v, face = lx * s[0], lz * s[2], 3.0 if ly > 0 else 4.0
+            u, v, face = lx * s0, lz * s2, 3.0 if ly > 0 else 4.0
         elif lz < 0:
             face = 5.0
-        u, v = u + 0.37 * face * s[0], v + 0.61 * face * s[1]
+        u, v = u + 0.37 * face * s0, v + 0.61 * face * s1
         nx, ny, nz = lx, ly, lz
         if kind == BOX:
             nx = lx if (face == 1.0 or face == 2.0) else 0.0
@@ -414,17 +402,16 @@ def surface(geometry, k, x, y, z):
             nz = lz if (face == 0.0 or face == 5.0) else 0.0
     elif kind == CYLINDER and abs(lz) < 0.9999999:
         nx, ny, nz = lx, ly, 0.0
-        u, v = math.atan2(ly, lx) * s[0], lz * s[2]
+        u, v = math.atan2(ly, lx) * s0, lz * s2
     elif kind == CONE and lz > -0.9999999:
         nx, ny, nz = lx, ly, 0.25 * (1.0 - lz)
-        u, v = math.atan2(ly, lx) * s[0], lz * s[2]
+        u, v = math.atan2(ly, lx) * s0, lz * s2
     elif kind == HEIGHT_FIELD:
-        gx, gy = _relief_slope(geometry.heights[geometry.reliefs[k]], lx, ly)
+        gx, gy = _relief_slope(reliefs, int(shapes[k, RELIEF]), lx, ly)
         nx, ny = -gx, -gy
-    nx, ny, nz = nx / s[0], ny / s[1], nz / s[2]
-    a = geometry.axes[k]
-    wx = a[0, 0] * nx + a[0, 1] * ny + a[0, 2] * nz
-    wy = a[1, 0] * nx + a[1, 1] * ny + a[1, 2] * nz
-    wz = a[2, 0] * nx + a[2, 1] * ny + a[2, 2] * nz
+    nx, ny, nz = nx / s0, ny / s1, nz / s2
+    wx = shapes[k, 12] * nx + shapes[k, 13] * ny + shapes[k, 14] * nz
+    wy = shapes[k, 15] * nx + shapes[k, 16] * ny + shapes[k, 17] * nz
+    wz = shapes[k, 18] * nx + shapes[k, 19] * ny + shapes[k, 20] * nz
     norm = 1.0 / math.sqrt(wx * wx + wy * wy + wz * wz + 1e-30)
     return wx * norm, wy * norm, wz * norm, u, v

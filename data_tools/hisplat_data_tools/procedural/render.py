@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
-from numba import njit
 
-from .raycast import STACK_SIZE, surface, trace
+from .compiled import compiled
+from .raycast import MATERIAL, STACK_SIZE, surface, trace
 from .scene import Scene
 from .textures import lookup
 
@@ -43,143 +43,210 @@ class Rendering:
     is_sky: Bool[np.ndarray, "height width"]
 
 
-@njit(nogil=True, cache=True)
-def _dome_distance(dome, ox, oy, oz, dx, dy, dz):
+@compiled
+def _dome_distance(sky, ox, oy, oz, dx, dy, dz):
     """Ray parameter where a ray from inside the dome meets it."""
-    px, py, pz = ox - dome[0], oy - dome[1], oz - dome[2]
+    px, py, pz = ox - sky[6], oy - sky[7], oz - sky[8]
     a = dx * dx + dy * dy + dz * dz
     b = px * dx + py * dy + pz * dz
-    c = px * px + py * py + pz * pz - dome[3] * dome[3]
+    c = px * px + py * py + pz * pz - sky[9] * sky[9]
     return (-b + math.sqrt(max(b * b - a * c, 0.0))) / a
 
 
-@njit(nogil=True, cache=True)
-def _dome_colour(appearance, ox, oy, oz, dx, dy, dz, spread):
+@compiled
+def _dome_colour(texels, sky, ox, oy, oz, dx, dy, dz, spread):
     """Linear colour of the sky where a ray meets the dome; ``spread`` is its angle."""
-    dome = appearance.dome
-    t = _dome_distance(dome, ox, oy, oz, dx, dy, dz)
-    x, y = (ox + t * dx - dome[0]) / dome[3], (oy + t * dy - dome[1]) / dome[3]
-    z = (oz + t * dz - dome[2]) / dome[3]
+    t = _dome_distance(sky, ox, oy, oz, dx, dy, dz)
+    x, y = (ox + t * dx - sky[6]) / sky[9], (oy + t * dy - sky[7]) / sky[9]
+    z = (oz + t * dz - sky[8]) / sky[9]
     # Looking up to a flat layer of clouds avoids the poles of a spherical map.
-    stretch = dome[5] / (2.0 * (abs(z) + 0.35))
-    texels = appearance.texels[int(dome[4])]
-    r, g, b = lookup(texels, appearance.texture_size, x * stretch, y * stretch, spread * stretch)
+    stretch = sky[11] / (2.0 * (abs(z) + 0.35))
+    r, g, b = lookup(
+        texels,
+        int(sky[10]),
+        x * stretch,
+        y * stretch,
+        spread * stretch,
+    )
     return r * r, g * g, b * b
 
 
-@njit(nogil=True, cache=True)
-def _albedo(appearance, material, u, v, footprint):
+@compiled
+def _albedo(rows, texels, m, u, v, footprint):
     """Linear colour of a material at a place; ``footprint`` in world units."""
-    size = appearance.texture_size
-    p = material[COSINE] * u - material[SINE] * v
-    q = material[SINE] * u + material[COSINE] * v
+    p = rows[m, COSINE] * u - rows[m, SINE] * v
+    q = rows[m, SINE] * u + rows[m, COSINE] * v
     r, g, b = lookup(
-        appearance.texels[int(material[TEXTURE])],
-        size,
-        p * material[REPEATS_U] + material[OFFSET_U],
-        q * material[REPEATS_V] + material[OFFSET_V],
-        footprint * material[REPEATS_U],
+        texels,
+        int(rows[m, TEXTURE]),
+        p * rows[m, REPEATS_U] + rows[m, OFFSET_U],
+        q * rows[m, REPEATS_V] + rows[m, OFFSET_V],
+        footprint * rows[m, REPEATS_U],
     )
-    r, g, b = r * r * material[TINT], g * g * material[TINT + 1], b * b * material[TINT + 2]
-    if material[STAIN_STRENGTH] > 0.0:
-        repeats = material[STAIN_REPEATS]
-        texels = appearance.texels[int(material[STAIN])]
+    r, g, b = r * r * rows[m, TINT], g * g * rows[m, TINT + 1], b * b * rows[m, TINT + 2]
+    if rows[m, STAIN_STRENGTH] > 0.0:
+        repeats = rows[m, STAIN_REPEATS]
         # Turned by an odd angle, so that the two never repeat together.
         sr, sg, sb = lookup(
             texels,
-            size,
+            int(rows[m, STAIN]),
             (0.83 * u + 0.56 * v) * repeats,
             (0.83 * v - 0.56 * u) * repeats,
             footprint * repeats,
         )
-        shade = 1.0 + material[STAIN_STRENGTH] * (0.7 * (sr + sg + sb) - 1.0)
+        shade = 1.0 + rows[m, STAIN_STRENGTH] * (0.7 * (sr + sg + sb) - 1.0)
         shade = max(shade, 0.05)
         r, g, b = r * shade, g * shade, b * shade
     return r, g, b
 
 
-@njit(nogil=True, cache=True)
-def _shade(geometry, appearance, k, ox, oy, oz, dx, dy, dz, t, spread, shadows, stack):
+@compiled
+def _shade(
+    shapes,
+    nodes,
+    reliefs,
+    rows,
+    texels,
+    lights,
+    sky,
+    k,
+    ox,
+    oy,
+    oz,
+    dx,
+    dy,
+    dz,
+    t,
+    spread,
+    shadows,
+    stack,
+):
     """Linear light that primitive ``k`` sends back along a ray, and its reflected direction."""
     x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
-    nx, ny, nz, u, v = surface(geometry, k, x, y, z)
+    nx, ny, nz, u, v = surface(shapes, reliefs, k, x, y, z)
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
     facing = (nx * dx + ny * dy + nz * dz) / length
     if facing > 0.0:
         nx, ny, nz, facing = -nx, -ny, -nz, -facing
-    material = appearance.materials[geometry.materials[k]]
+    m = int(shapes[k, MATERIAL])
     # Between the footprint's short and long side: blurred little, and aliased little.
     footprint = spread * t / math.sqrt(max(-facing, 0.03))
-    r, g, b = _albedo(appearance, material, u, v, footprint)
+    r, g, b = _albedo(rows, texels, m, u, v, footprint)
 
     up = 0.5 + 0.5 * nz
-    light_r = appearance.ambient[1, 0] + up * (appearance.ambient[0, 0] - appearance.ambient[1, 0])
-    light_g = appearance.ambient[1, 1] + up * (appearance.ambient[0, 1] - appearance.ambient[1, 1])
-    light_b = appearance.ambient[1, 2] + up * (appearance.ambient[0, 2] - appearance.ambient[1, 2])
+    light_r = sky[3] + up * (sky[0] - sky[3])
+    light_g = sky[4] + up * (sky[1] - sky[4])
+    light_b = sky[5] + up * (sky[2] - sky[5])
     glint_r = glint_g = glint_b = 0.0
     offset = 1e-4 * t * length
     px, py, pz = x + offset * nx, y + offset * ny, z + offset * nz
-    for n in range(appearance.lights.shape[0]):
-        light = appearance.lights[n]
-        lx, ly, lz, reach, strength = light[1], light[2], light[3], 1e6, 1.0
-        if light[0] == 1.0:
+    for n in range(lights.shape[0]):
+        lx, ly, lz, reach, strength = lights[n, 1], lights[n, 2], lights[n, 3], 1e6, 1.0
+        if lights[n, 0] == 1.0:
             lx, ly, lz = lx - px, ly - py, lz - pz
             distance = math.sqrt(lx * lx + ly * ly + lz * lz)
             lx, ly, lz, reach = lx / distance, ly / distance, lz / distance, distance
-            strength = 1.3 * light[7] * light[7] / (distance * distance + 0.3 * light[7] * light[7])
+            strength = (
+                1.3
+                * lights[n, 7]
+                * lights[n, 7]
+                / (distance * distance + 0.3 * lights[n, 7] * lights[n, 7])
+            )
         cosine = nx * lx + ny * ly + nz * lz
         if cosine <= 0.0:
             continue
         if shadows:
-            _, blocker = trace(geometry, px, py, pz, lx, ly, lz, 1e-6, reach, True, stack)
+            _, blocker = trace(
+                shapes, nodes, reliefs, px, py, pz, lx, ly, lz, 1e-6, reach, True, stack
+            )
             if blocker >= 0:
                 continue
-        light_r += strength * cosine * light[4]
-        light_g += strength * cosine * light[5]
-        light_b += strength * cosine * light[6]
-        if material[SPECULAR] > 0.0:
+        light_r += strength * cosine * lights[n, 4]
+        light_g += strength * cosine * lights[n, 5]
+        light_b += strength * cosine * lights[n, 6]
+        if rows[m, SPECULAR] > 0.0:
             hx, hy, hz = lx - dx / length, ly - dy / length, lz - dz / length
             norm = math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
-            lobe = max(0.0, (nx * hx + ny * hy + nz * hz) / norm) ** material[GLOSS]
-            lobe *= strength * material[SPECULAR] * (1.0 + 0.05 * material[GLOSS])
-            glint_r, glint_g = glint_r + lobe * light[4], glint_g + lobe * light[5]
-            glint_b += lobe * light[6]
-    glow = material[EMISSION]
+            lobe = max(0.0, (nx * hx + ny * hy + nz * hz) / norm) ** rows[m, GLOSS]
+            lobe *= strength * rows[m, SPECULAR] * (1.0 + 0.05 * rows[m, GLOSS])
+            glint_r, glint_g = glint_r + lobe * lights[n, 4], glint_g + lobe * lights[n, 5]
+            glint_b += lobe * lights[n, 6]
+    glow = rows[m, EMISSION]
     r, g, b = (
         r * (light_r + glow) + glint_r,
         g * (light_g + glow) + glint_g,
         b * (light_b + glow) + glint_b,
     )
     mirror = 0.0
-    if material[MIRROR] > 0.0:
-        mirror = material[MIRROR] + (1 - material[MIRROR]) * 0.6 * (1 + facing) ** 5
+    if rows[m, MIRROR] > 0.0:
+        mirror = rows[m, MIRROR] + (1 - rows[m, MIRROR]) * 0.6 * (1 + facing) ** 5
     turn = -2.0 * facing * length
     return r, g, b, mirror, dx + turn * nx, dy + turn * ny, dz + turn * nz, px, py, pz
 
 
-@njit(nogil=True, cache=True)
-def _radiance(geometry, appearance, ox, oy, oz, dx, dy, dz, spread, stack):
+@compiled
+def _radiance(
+    shapes, nodes, reliefs, rows, texels, lights, sky, ox, oy, oz, dx, dy, dz, spread, stack
+):
     """Linear light arriving along a ray, with at most one mirror reflection."""
-    t, k = trace(geometry, ox, oy, oz, dx, dy, dz, 1e-4, 1e6, False, stack)
+    t, k = trace(shapes, nodes, reliefs, ox, oy, oz, dx, dy, dz, 1e-4, 1e6, False, stack)
     if k < 0:
-        return _dome_colour(appearance, ox, oy, oz, dx, dy, dz, spread)
+        return _dome_colour(texels, sky, ox, oy, oz, dx, dy, dz, spread)
     r, g, b, mirror, rx, ry, rz, px, py, pz = _shade(
-        geometry, appearance, k, ox, oy, oz, dx, dy, dz, t, spread, True, stack
+        shapes,
+        nodes,
+        reliefs,
+        rows,
+        texels,
+        lights,
+        sky,
+        k,
+        ox,
+        oy,
+        oz,
+        dx,
+        dy,
+        dz,
+        t,
+        spread,
+        True,
+        stack,
     )
     if mirror > 0.0:
-        t2, k2 = trace(geometry, px, py, pz, rx, ry, rz, 1e-4, 1e6, False, stack)
+        t2, k2 = trace(shapes, nodes, reliefs, px, py, pz, rx, ry, rz, 1e-4, 1e6, False, stack)
         if k2 < 0:
-            r2, g2, b2 = _dome_colour(appearance, px, py, pz, rx, ry, rz, spread)
+            r2, g2, b2 = _dome_colour(texels, sky, px, py, pz, rx, ry, rz, spread)
         else:
             r2, g2, b2, _, _, _, _, _, _, _ = _shade(
-                geometry, appearance, k2, px, py, pz, rx, ry, rz, t2, 2 * spread, False, stack
+                shapes,
+                nodes,
+                reliefs,
+                rows,
+                texels,
+                lights,
+                sky,
+                k2,
+                px,
+                py,
+                pz,
+                rx,
+                ry,
+                rz,
+                t2,
+                2 * spread,
+                False,
+                stack,
             )
         r, g, b = r + mirror * (r2 - r), g + mirror * (g2 - g), b + mirror * (b2 - b)
     return r, g, b
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _render(geometry, appearance, pose, focal_and_centre, offsets, radiance):
+    # Members of tuples are counted references: taken out once here, not at every ray.
+    shapes, nodes, reliefs = geometry.shapes, geometry.nodes, geometry.reliefs
+    rows, texels = appearance.materials, appearance.texels
+    lights, sky = appearance.lights, appearance.sky
     height, width = radiance.shape[:2]
     fx, fy, cx, cy = focal_and_centre
     stack = np.empty(STACK_SIZE, dtype=np.int32)
@@ -195,15 +262,32 @@ def _render(geometry, appearance, pose, focal_and_centre, offsets, radiance):
                 dx = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]
                 dy = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]
                 dz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]
-                dr, dg, db = _radiance(geometry, appearance, ox, oy, oz, dx, dy, dz, spread, stack)
+                dr, dg, db = _radiance(
+                    shapes,
+                    nodes,
+                    reliefs,
+                    rows,
+                    texels,
+                    lights,
+                    sky,
+                    ox,
+                    oy,
+                    oz,
+                    dx,
+                    dy,
+                    dz,
+                    spread,
+                    stack,
+                )
                 r, g, b = r + dr, g + dg, b + db
             radiance[row, column, 0] = r / count
             radiance[row, column, 1] = g / count
             radiance[row, column, 2] = b / count
 
 
-@njit(nogil=True, cache=True)
-def _depth(geometry, dome, pose, focal_and_centre, depth, is_sky):
+@compiled
+def _depth(geometry, sky, pose, focal_and_centre, depth, is_sky):
+    shapes, nodes, reliefs = geometry.shapes, geometry.nodes, geometry.reliefs
     fx, fy, cx, cy = focal_and_centre
     stack = np.empty(STACK_SIZE, dtype=np.int32)
     ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
@@ -213,9 +297,9 @@ def _depth(geometry, dome, pose, focal_and_centre, depth, is_sky):
             dx = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]
             dy = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]
             dz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]
-            t, k = trace(geometry, ox, oy, oz, dx, dy, dz, 1e-4, 1e6, False, stack)
+            t, k = trace(shapes, nodes, reliefs, ox, oy, oz, dx, dy, dz, 1e-4, 1e6, False, stack)
             if k < 0:
-                t = _dome_distance(dome, ox, oy, oz, dx, dy, dz)
+                t = _dome_distance(sky, ox, oy, oz, dx, dy, dz)
             depth[row, column] = t
             is_sky[row, column] = k < 0
 
@@ -239,7 +323,7 @@ def render_depth(
     is_sky = np.empty((height, width), dtype=np.bool_)
     view = _focal_and_centre(camera, height, width)
     pose = np.ascontiguousarray(camera.camera_to_world)
-    _depth(scene.geometry, scene.appearance.dome, pose, view, depth, is_sky)
+    _depth(scene.geometry, scene.appearance.sky, pose, view, depth, is_sky)
     return depth, is_sky
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, UInt32
 
 from .raycast import CYLINDER, NO_CUTOUT, RECTANGLE, Geometry, build_tree
 from .textures import make_texture, pyramid
@@ -42,19 +42,16 @@ class Appearance(NamedTuple):
     Attributes:
         materials: One row per material, columns as in ``MATERIAL_FIELDS``.
         texels: Mip pyramids of all textures.
-        texture_size: Side of their finest level.
         lights: Kind (0 sun, 1 lamp), direction towards the sun or place of the lamp, colour, and
             the distance at which a lamp has that strength.
-        ambient: Light from above, then from below (+z is up).
-        dome: Centre and radius of the sphere that closes the scene, its texture, repeats around.
+        sky: Light from above and from below (+z is up), three colours each; then centre and radius
+            of the sphere that closes the scene, its texture, and that texture's repeats.
     """
 
     materials: Float64[np.ndarray, "material 17"]
-    texels: UInt8[np.ndarray, "texture texel 4"]
-    texture_size: int
+    texels: UInt32[np.ndarray, "texture texel"]
     lights: Float64[np.ndarray, "light 8"]
-    ambient: Float64[np.ndarray, "2 3"]
-    dome: Float64[np.ndarray, "6"]
+    sky: Float64[np.ndarray, "12"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,11 @@ def turn(axis: int, radians: float) -> Rotation:
     rotation[i, i] = rotation[j, j] = cosine
     rotation[i, j], rotation[j, i] = -sine, sine
     return rotation
+
+
+def above(point: Vector, height: float) -> Vector:
+    """The point that much higher up."""
+    return point + np.array([0.0, 0.0, height])
 
 
 def random_rotation(rng: np.random.Generator, largest_radians: float = math.pi) -> Rotation:
@@ -241,10 +243,8 @@ class SceneBuilder:
         appearance = Appearance(
             materials=np.array(self._rows, dtype=np.float64),
             texels=np.stack(self._texels),
-            texture_size=self.texture_size,
             lights=np.array(self._lights, dtype=np.float64).reshape(-1, 8),
-            ambient=self.ambient.astype(np.float64),
-            dome=self._dome.astype(np.float64),
+            sky=np.concatenate([self.ambient.ravel(), self._dome]).astype(np.float64),
         )
         eyes, focus = np.asarray(eyes, np.float64), np.asarray(focus, np.float64)
         return Scene(layout, self._geometry(), appearance, eyes, focus)
@@ -254,22 +254,20 @@ class SceneBuilder:
         half_sizes = np.stack(self._half_sizes)
         linear = axes.transpose(0, 2, 1) / half_sizes[:, :, None]
         to_local = np.concatenate([linear, -linear @ centres[:, :, None]], axis=2)
-        kinds = np.array(self._kinds, dtype=np.int32)
+        kinds = np.array(self._kinds)
         reach = half_sizes.copy()
         reach[kinds == RECTANGLE, 2] = 0.0
         extent = (np.abs(axes) @ reach[:, :, None])[:, :, 0] + 1e-6
-        bounds, children, counts, order = build_tree(centres - extent, centres + extent)
-        return Geometry(
-            kinds=kinds,
-            to_local=np.ascontiguousarray(to_local),
-            axes=np.ascontiguousarray(axes),
-            half_sizes=half_sizes,
-            materials=np.array(self._materials, dtype=np.int32),
-            cutouts=np.array(self._cutouts, dtype=np.float64),
-            reliefs=np.array(self._reliefs, dtype=np.int32),
-            heights=np.stack(self._heights) if self._heights else np.zeros((1, 2, 2)),
-            node_bounds=bounds,
-            node_children=children,
-            node_counts=counts,
-            order=order,
+        nodes, order = build_tree(centres - extent, centres + extent)
+        shapes = np.concatenate(
+            [
+                to_local.reshape(-1, 12),
+                axes.reshape(-1, 9),
+                half_sizes,
+                np.array(self._cutouts),
+                np.stack([kinds, self._materials, self._reliefs], axis=1),
+            ],
+            axis=1,
         )
+        reliefs = np.stack(self._heights) if self._heights else np.zeros((1, 2, 2))
+        return Geometry(np.ascontiguousarray(shapes[order]), nodes, reliefs)

@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
-from numba import njit
+from jaxtyping import Float32, UInt32
+
+from .compiled import compiled
 
 Palette = Float32[np.ndarray, "colour 3"]
 Field = Float32[np.ndarray, "size size"]
@@ -14,42 +15,31 @@ Field = Float32[np.ndarray, "size size"]
 # --- Scalar fields ------------------------------------------------------------------------------
 
 
-@njit(nogil=True, cache=True)
-def _add_value_noise(field, lattice, gain):
-    """Adds periodic noise, smoothly interpolated between the lattice's values."""
-    size = field.shape[0]
-    rows, columns = lattice.shape
-    for y in range(size):
-        fy = y * rows / size
-        j = int(fy)
-        b = fy - j
-        b = b * b * (3 - 2 * b)
-        below = (j + 1) % rows
-        for x in range(size):
-            fx = x * columns / size
-            i = int(fx)
-            a = fx - i
-            a = a * a * (3 - 2 * a)
-            right = (i + 1) % columns
-            top = lattice[j, i] * (1 - a) + lattice[j, right] * a
-            bottom = lattice[below, i] * (1 - a) + lattice[below, right] * a
-            field[y, x] += gain * (top * (1 - b) + bottom * b)
+def _doubled(field: np.ndarray) -> np.ndarray:
+    """The periodic field with twice the rows, smooth (a quadratic spline through repeats)."""
+    previous, following = np.roll(field, 1, axis=0), np.roll(field, -1, axis=0)
+    finer = np.empty((2 * len(field), field.shape[1]), dtype=np.float32)
+    finer[0::2] = 0.75 * field + 0.25 * previous
+    finer[1::2] = 0.75 * field + 0.25 * following
+    return finer
 
 
 def fractal_noise(
-    rng: np.random.Generator, size: int, cells: tuple[int, int] = (3, 3), persistence: float = 0.55
+    rng: np.random.Generator, size: int, cells: tuple[int, int] = (4, 4), persistence: float = 0.55
 ) -> Field:
-    """Periodic multi-octave noise in [0, 1]; ``cells`` (down, across) set the coarsest octave.
+    """Periodic multi-octave noise in [0, 1]; a persistence of .5 has the 1/f look of photographs.
 
-    A persistence of .5 gives about the 1/f amplitudes of photographs.
+    ``cells`` (down, across; powers of two) are those of the coarsest octave.
     """
-    field = np.zeros((size, size), dtype=np.float32)
-    rows, columns = cells
+    field = rng.standard_normal(cells, dtype=np.float32)
     gain = 1.0
-    while min(rows, columns) <= size // 2:
-        rows, columns = min(rows, size), min(columns, size)
-        _add_value_noise(field, rng.standard_normal((rows, columns), dtype=np.float32), gain)
-        rows, columns, gain = rows * 2, columns * 2, gain * persistence
+    while min(field.shape) < size:
+        if field.shape[0] < size:
+            field = _doubled(field)
+        if field.shape[1] < size:
+            field = np.ascontiguousarray(_doubled(np.ascontiguousarray(field.T)).T)
+        gain *= persistence
+        field += gain * rng.standard_normal(field.shape, dtype=np.float32)
     return _stretched(field)
 
 
@@ -84,36 +74,47 @@ def sample_palette(rng: np.random.Generator, count: int = 4) -> Palette:
     return np.array(colours, dtype=np.float32)
 
 
-def _ramp(field: Field, palette: Palette) -> np.ndarray:
-    """Colours of a field running through the palette."""
-    place = field * (len(palette) - 1)
-    index = np.minimum(place.astype(np.int32), len(palette) - 2)
-    share = (place - index)[..., None]
-    return palette[index] * (1 - share) + palette[index + 1] * share
+@compiled
+def _ramp(field, palette):
+    """Colours of a field in [0, 1] running through the palette."""
+    rows, columns = field.shape
+    colour = np.empty((rows, columns, 3), dtype=np.float32)
+    last = palette.shape[0] - 1
+    for y in range(rows):
+        for x in range(columns):
+            place = field[y, x] * last
+            k = min(int(place), last - 1)
+            share = place - k
+            for c in range(3):
+                colour[y, x, c] = palette[k, c] * (1 - share) + palette[k + 1, c] * share
+    return colour
 
 
 # --- Materials: each gives (size, size, 3) sRGB colours -----------------------------------------
 
 
 def _noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    cells = int(rng.integers(2, 9))
+    cells = int(rng.choice([2, 4, 8]))
     field = fractal_noise(rng, size, (cells, cells), rng.uniform(0.45, 0.75))
     return _ramp(field, sample_palette(rng, int(rng.integers(2, 6))))
 
 
 def _marble(rng: np.random.Generator, size: int) -> np.ndarray:
-    field = fractal_noise(rng, size, (3, 3), 0.55)
+    field = fractal_noise(rng, size, (4, 4), 0.5)
     veins = 0.5 + 0.5 * np.sin(2 * np.pi * rng.integers(1, 5) * 3 * field)
-    return _ramp(veins ** rng.uniform(0.5, 3), sample_palette(rng, 3))
+    return _ramp((veins ** rng.uniform(0.5, 3)).astype(np.float32), sample_palette(rng, 3))
 
 
 def _wood(rng: np.random.Generator, size: int) -> np.ndarray:
     """Planks, each with its own shade and long grain."""
     planks = int(rng.integers(3, 9))
-    grain = fractal_noise(rng, size, (int(rng.integers(12, 33)), 1), 0.6)
+    grain = fractal_noise(rng, size, (int(rng.choice([16, 32])), 1), 0.6)
     dark, light = np.sort(rng.uniform(0.15, 0.85, 2))
     hue, saturation = rng.normal(0.08, 0.02), rng.uniform(0.2, 0.6)
-    colour = _ramp(grain, np.stack([_rgb(hue, saturation, dark), _rgb(hue, saturation, light)]))
+    colour = _ramp(
+        grain,
+        np.stack([_rgb(hue, saturation, dark), _rgb(hue, saturation, light)]).astype(np.float32),
+    )
     rows = np.arange(size) * planks // size
     columns = (np.arange(size)[None] + rng.integers(0, size, planks)[rows][:, None]) % size
     colour = np.take_along_axis(colour, columns[..., None], axis=1)
@@ -152,23 +153,23 @@ def _stripes(rng: np.random.Generator, size: int) -> np.ndarray:
     across, down = bands()[None], bands()[:, None]
     style = rng.random()
     if style < 0.4:
-        field = np.broadcast_to(across, (size, size))
+        field = across * np.ones((size, 1), dtype=np.float32)
     elif style < 0.7:
         field = 0.5 * (across + down)
     else:
         field = ((across > 0.5) ^ (down > 0.5)).astype(np.float32)
     weave = 0.9 + 0.2 * fractal_noise(rng, size, (size // 4, size // 4))[..., None]
-    return _ramp(np.ascontiguousarray(field), palette) * weave
+    return _ramp(field, palette) * weave
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _paint_shapes(colour, shapes, shades):
     """Paints ellipses, rectangles and triangles over each other, wrapping round the borders."""
     size = colour.shape[0]
     for n in range(shapes.shape[0]):
         cx, cy, rx, ry, angle, kind = shapes[n]
         cosine, sine = math.cos(angle), math.sin(angle)
-        reach = int(math.ceil(math.sqrt(rx * rx + ry * ry)))
+        reach = math.ceil(math.sqrt(rx * rx + ry * ry))
         for y in range(int(cy) - reach, int(cy) + reach + 1):
             for x in range(int(cx) - reach, int(cx) + reach + 1):
                 u = (cosine * (x - cx) + sine * (y - cy)) / rx
@@ -262,10 +263,10 @@ def _plaster(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _speckle(rng: np.random.Generator, size: int) -> np.ndarray:
     """Granite, gravel, carpet: fine grains of a few colours."""
-    grains = fractal_noise(rng, size, (size // int(rng.choice([3, 4, 6, 8])),) * 2, 0.8)
+    grains = fractal_noise(rng, size, (size // int(rng.choice([2, 4, 8])),) * 2, 0.8)
     palette = sample_palette(rng, 5)
     colour = palette[np.minimum((grains * 5).astype(int), 4)]
-    return colour * (0.8 + 0.4 * fractal_noise(rng, size, (3, 3))[..., None])
+    return colour * (0.8 + 0.4 * fractal_noise(rng, size)[..., None])
 
 
 def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -340,7 +341,7 @@ def mip_levels(size: int) -> int:
     return size.bit_length()
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _fill_pyramid(colour, texels):
     """Writes all levels of one texture, averaged in (approximately) linear light."""
     size = colour.shape[0]
@@ -349,10 +350,11 @@ def _fill_pyramid(colour, texels):
     while True:
         for y in range(size):
             for x in range(size):
+                packed = np.uint32(0)
                 for c in range(3):
-                    texels[start + y * size + x, c] = np.uint8(
-                        math.sqrt(level[y, x, c]) * 255.0 + 0.5
-                    )
+                    byte = np.uint32(math.sqrt(level[y, x, c]) * 255.0 + 0.5)
+                    packed |= byte << np.uint32(8 * c)
+                texels[start + y * size + x] = packed
         start += size * size
         if size == 1:
             return
@@ -372,35 +374,37 @@ def _fill_pyramid(colour, texels):
 
 def pyramid(
     colour: Float32[np.ndarray, "size size 3"],
-) -> UInt8[np.ndarray, "texel 4"]:
-    """All mip levels of a texture, finest first, rows one after the other; padded to 4 bytes."""
+) -> UInt32[np.ndarray, " texel"]:
+    """All mip levels of a texture, finest first, row by row; 8 bits a channel, red lowest."""
     size = colour.shape[0]
-    texels = np.zeros(((4 * size * size - 1) // 3, 4), dtype=np.uint8)
+    texels = np.zeros((4 * size * size - 1) // 3, dtype=np.uint32)
     _fill_pyramid(colour, texels)
     return texels
 
 
-@njit(nogil=True, cache=True)
-def _bilinear(texels, start, size, u, v):
+@compiled
+def _bilinear(texels, n, start, size, u, v):
     x, y = u * size - 0.5, v * size - 0.5
     i, j = math.floor(x), math.floor(y)
     a, b = x - i, y - j
     # Sizes are powers of two, so wrapping is a mask.
     i0, i1 = int(i) & (size - 1), (int(i) + 1) & (size - 1)
     j0, j1 = int(j) & (size - 1), (int(j) + 1) & (size - 1)
-    p, q = texels[start + j0 * size + i0], texels[start + j0 * size + i1]
-    r, s = texels[start + j1 * size + i0], texels[start + j1 * size + i1]
+    p, q = texels[n, start + j0 * size + i0], texels[n, start + j0 * size + i1]
+    r, s = texels[n, start + j1 * size + i0], texels[n, start + j1 * size + i1]
     wp, wq, wr, ws = (1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b
     return (
-        wp * p[0] + wq * q[0] + wr * r[0] + ws * s[0],
-        wp * p[1] + wq * q[1] + wr * r[1] + ws * s[1],
-        wp * p[2] + wq * q[2] + wr * r[2] + ws * s[2],
+        wp * (p & 255) + wq * (q & 255) + wr * (r & 255) + ws * (s & 255),
+        wp * (p >> 8 & 255) + wq * (q >> 8 & 255) + wr * (r >> 8 & 255) + ws * (s >> 8 & 255),
+        wp * (p >> 16) + wq * (q >> 16) + wr * (r >> 16) + ws * (s >> 16),
     )
 
 
-@njit(nogil=True, cache=True)
-def lookup(texels, size, u, v, footprint):
-    """sRGB colour in [0, 1] at (u, v) in repeats, blurred over ``footprint`` repeats."""
+@compiled
+def lookup(texels, n, u, v, footprint):
+    """Colour (sRGB) of texture ``n`` at (u, v), blurred over ``footprint``, in repeats."""
+    # A pyramid has (4 size² - 1) / 3 texels.
+    size = int(math.sqrt(0.75 * texels.shape[1] + 0.25))
     lod = max(0.0, math.log2(max(footprint * size, 1e-9)))
     level = int(lod)
     share = lod - level
@@ -410,8 +414,8 @@ def lookup(texels, size, u, v, footprint):
             break
         start += width * width
         width //= 2
-    r, g, b = _bilinear(texels, start, width, u, v)
+    r, g, b = _bilinear(texels, n, start, width, u, v)
     if share > 0.01 and width > 1:
-        r2, g2, b2 = _bilinear(texels, start + width * width, width // 2, u, v)
+        r2, g2, b2 = _bilinear(texels, n, start + width * width, width // 2, u, v)
         r, g, b = r + share * (r2 - r), g + share * (g2 - g), b + share * (b2 - b)
     return r / 255.0, g / 255.0, b / 255.0

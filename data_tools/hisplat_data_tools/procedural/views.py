@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from .raycast import BOX, CONE, CYLINDER, ELLIPSOID
+from .raycast import BOX, CONE, CYLINDER, ELLIPSOID, HALF_SIZES, KIND
 from .render import Camera, render_depth
 from .scene import Rotation, Scene, Vector, random_rotation, rotation_about, turn
 
@@ -109,11 +109,12 @@ def _intrinsics(focal: float, aspect: float, centre: np.ndarray) -> Float64[np.n
 
 def _is_inside_solid(scene: Scene, point: Vector) -> bool:
     """Whether a camera there would stand inside a solid (a box around everything is none)."""
-    geometry = scene.geometry
-    local = np.abs(geometry.to_local @ np.append(point, 1.0))
+    shapes = scene.geometry.shapes
+    local = np.abs(shapes[:, :12].reshape(-1, 3, 4) @ np.append(point, 1.0))
     radius = np.hypot(local[:, 0], local[:, 1])
-    kinds = geometry.kinds
-    inside = (local.max(axis=1) < 1) & (kinds == BOX) & (geometry.half_sizes.max(axis=1) < 4)
+    kinds = shapes[:, KIND]
+    is_small = shapes[:, HALF_SIZES : HALF_SIZES + 3].max(axis=1) < 4
+    inside = (local.max(axis=1) < 1) & (kinds == BOX) & is_small
     inside |= (np.linalg.norm(local, axis=1) < 1) & (kinds == ELLIPSOID)
     inside |= (radius < 1) & (local[:, 2] < 1) & ((kinds == CYLINDER) | (kinds == CONE))
     return bool(inside.any())
