@@ -36,6 +36,7 @@ from ._projection import (
 
 _LANES = np.uint64(TILE_WIDTH)
 _PLANE = TILE_PIXELS
+_SUM_PLANE = TILE_PIXELS + TILE_WIDTH
 # How many Gaussians pass before a tile looks which of its rows still take light.
 _ROW_CHECK = 32
 
@@ -226,8 +227,7 @@ def blend_gradients(
     log_min_ = math.log2(alpha_min_)
     log_min, log_floor = kind(log_min_), kind(max(log_min_ - 1, -120.0))
     zero, half, one = kind(0), kind(0.5), kind(1)
-    buffer = np.empty(8 * _PLANE, records.dtype)
-    sums = np.empty(7 * TILE_WIDTH, records.dtype)
+    buffer = np.empty(8 * _PLANE + 7 * _SUM_PLANE, records.dtype)
     t, stopped, behind, d_red, d_green, d_blue, d_far, d_weight = (
         np.uint64(0),
         np.uint64(_PLANE),
@@ -238,14 +238,16 @@ def blend_gradients(
         np.uint64(6 * _PLANE),
         np.uint64(7 * _PLANE),
     )
+    # Sums over the rows of one Gaussian, per column. They run along the rows, each row's in its
+    # own place, since only then does the compiler see that they don't overlap the planes.
     s_0, s_y, s_yy, s_red, s_green, s_blue, s_far = (
-        np.uint64(0),
-        np.uint64(1 * TILE_WIDTH),
-        np.uint64(2 * TILE_WIDTH),
-        np.uint64(3 * TILE_WIDTH),
-        np.uint64(4 * TILE_WIDTH),
-        np.uint64(5 * TILE_WIDTH),
-        np.uint64(6 * TILE_WIDTH),
+        np.uint64(8 * _PLANE),
+        np.uint64(8 * _PLANE + _SUM_PLANE),
+        np.uint64(8 * _PLANE + 2 * _SUM_PLANE),
+        np.uint64(8 * _PLANE + 3 * _SUM_PLANE),
+        np.uint64(8 * _PLANE + 4 * _SUM_PLANE),
+        np.uint64(8 * _PLANE + 5 * _SUM_PLANE),
+        np.uint64(8 * _PLANE + 6 * _SUM_PLANE),
     )
     for tile in range(first_tile, last_tile):
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
@@ -283,7 +285,11 @@ def blend_gradients(
             form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
             log_opacity = records[n, LOG_OPACITY]
             r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]
-            sums[:] = 0
+            base = np.uint64(y_first - top) * _LANES
+            for plane in range(7):
+                start = np.uint64(8 * _PLANE + plane * _SUM_PLANE) + base
+                for lane in range(_LANES):
+                    buffer[start + lane] = 0
             for row in range(y_first, y_last):
                 dy = kind(row) + half - records[n, MEAN_Y]
                 across, along = form_b * dy, form_c * dy * dy + log_opacity
@@ -306,24 +312,25 @@ def blend_gradients(
                     d_log = d_value * value if raw <= alpha_max else zero
                     buffer[t + i] = before
                     buffer[behind + i] += weight * gain
-                    sums[s_0 + lane] += d_log
-                    sums[s_y + lane] += d_log * dy
-                    sums[s_yy + lane] += d_log * dy * dy
-                    sums[s_red + lane] += weight * g_red
-                    sums[s_green + lane] += weight * g_green
-                    sums[s_blue + lane] += weight * g_blue
-                    sums[s_far + lane] += weight * g_far
+                    buffer[s_0 + i + _LANES] = buffer[s_0 + i] + d_log
+                    buffer[s_y + i + _LANES] = buffer[s_y + i] + d_log * dy
+                    buffer[s_yy + i + _LANES] = buffer[s_yy + i] + d_log * dy * dy
+                    buffer[s_red + i + _LANES] = buffer[s_red + i] + weight * g_red
+                    buffer[s_green + i + _LANES] = buffer[s_green + i] + weight * g_green
+                    buffer[s_blue + i + _LANES] = buffer[s_blue + i] + weight * g_blue
+                    buffer[s_far + i + _LANES] = buffer[s_far + i] + weight * g_far
+            base = np.uint64(y_last - top) * _LANES
             slots[slot, :] = 0
             for lane in range(_LANES):
                 dx = kind(np.int32(lane)) + x_offset
-                moment, moment_y = sums[s_0 + lane], sums[s_y + lane]
+                moment, moment_y = buffer[s_0 + base + lane], buffer[s_y + base + lane]
                 slots[slot, MOMENT] += moment
                 slots[slot, MOMENT_X] += moment * dx
                 slots[slot, MOMENT_Y] += moment_y
                 slots[slot, MOMENT_XX] += moment * dx * dx
                 slots[slot, MOMENT_XY] += moment_y * dx
-                slots[slot, MOMENT_YY] += sums[s_yy + lane]
-                slots[slot, 6] += sums[s_red + lane]
-                slots[slot, 7] += sums[s_green + lane]
-                slots[slot, 8] += sums[s_blue + lane]
-                slots[slot, 9] += sums[s_far + lane]
+                slots[slot, MOMENT_YY] += buffer[s_yy + base + lane]
+                slots[slot, 6] += buffer[s_red + base + lane]
+                slots[slot, 7] += buffer[s_green + base + lane]
+                slots[slot, 8] += buffer[s_blue + base + lane]
+                slots[slot, 9] += buffer[s_far + base + lane]
