@@ -1,1 +1,23 @@
-"""The browser page that shows a scene."""
+"""The browser page: uploads two photos, shows the scene made of them, saves it.
+
+It knows no network: a ``SceneSource`` makes the scenes.
+"""
+
+try:
+    import viser as _viser  # noqa: F401
+except ImportError as error:
+    raise ImportError('The viewer needs viser: pip install "hisplat-app[viewer]"') from error
+
+from .exchange import PhotoPair, SceneListener, SceneSource, SceneWriter, Upload
+from .scene import Scene
+from .server import ViewerServer
+
+__all__ = [
+    "PhotoPair",
+    "Scene",
+    "SceneListener",
+    "SceneSource",
+    "SceneWriter",
+    "Upload",
+    "ViewerServer",
+]

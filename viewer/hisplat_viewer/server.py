@@ -1,0 +1,127 @@
+"""The web server: one page for any number of browsers."""
+
+import contextlib
+import io
+import logging
+import socket
+import threading
+from collections.abc import Mapping
+
+import viser
+
+from .exchange import SceneSource, SceneWriter
+from .panel import Panel
+from .scene import Scene
+
+logger = logging.getLogger(__name__)
+
+TITLE = "HiSplat"
+BRAND_COLOR = (36, 99, 165)
+
+
+class _PrivateServer(viser.ViserServer):
+    """A viser server that does not open public tunnels, whatever a browser asks for."""
+
+    def request_share_url(self, verbose: bool = True) -> str | None:
+        logger.warning("Refused a browser's request to publish this page on the internet.")
+        return None
+
+
+class ViewerServer:
+    """Serves the page until ``stop``; also a context manager.
+
+    Args:
+        source: Makes scenes from uploaded photos.
+        writers: Makes a file from a scene, by file ending (".ply").
+        host: Address to listen on; others than 127.0.0.1 let other machines in.
+        port: First port to try; the next free one is taken.
+
+    Raises:
+        ValueError: if this machine has no such address.
+    """
+
+    def __init__(
+        self,
+        source: SceneSource,
+        writers: Mapping[str, SceneWriter],
+        host: str = "127.0.0.1",
+        port: int = 8080,
+    ) -> None:
+        _check_address(host)
+        self._source = source
+        self._writers = dict(writers)
+        self._start_scene: Scene | None = None
+        self._panels: dict[int, Panel] = {}
+        self._lock = threading.Lock()  # guards the two fields above
+        self._stopped = threading.Event()
+        # viser announces itself on stdout, with an address that not every browser can use.
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server = _PrivateServer(host=host, port=port, label=TITLE, verbose=False)
+        self._server.gui.configure_theme(
+            show_logo=False, show_share_button=False, brand_color=BRAND_COLOR
+        )
+        self._server.scene.set_up_direction("-y")
+        self._server.scene.world_axes.visible = False
+        self._server.initial_camera.position = (0.0, 0.0, -1.0)
+        self._server.initial_camera.look_at = (0.0, 0.0, 10.0)
+        self._server.initial_camera.up = (0.0, -1.0, 0.0)
+        self._server.on_client_connect(self._came)
+        self._server.on_client_disconnect(self._left)
+
+    @property
+    def url(self) -> str:
+        """The page's address for a browser on this machine."""
+        host = self._server.get_host()
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
+            host, f"[{host}]" if ":" in host else host
+        )
+        return f"http://{host}:{self._server.get_port()}"
+
+    def show(self, scene: Scene) -> None:
+        """Shows the scene to everybody who comes, and to those here who have none yet."""
+        with self._lock:
+            self._start_scene = scene
+            waiting = [panel for panel in self._panels.values() if not panel.has_scene]
+        for panel in waiting:
+            panel.show(scene)
+
+    def wait(self) -> None:
+        """Returns when the server is stopped."""
+        self._stopped.wait()
+
+    def stop(self) -> None:
+        """Closes all pages and ends the server's threads."""
+        self._server.stop()
+        self._stopped.set()
+
+    def __enter__(self) -> "ViewerServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _came(self, client: viser.ClientHandle) -> None:
+        panel = Panel(client, self._source, self._writers)
+        with self._lock:
+            self._panels[client.client_id] = panel
+            scene = self._start_scene
+        if scene is not None and not panel.has_scene:
+            panel.show(scene)
+
+    def _left(self, client: viser.ClientHandle) -> None:
+        with self._lock:
+            panel = self._panels.pop(client.client_id, None)
+        if panel is not None:
+            panel.close()
+
+
+def _check_address(host: str) -> None:
+    # viser would try a thousand ports and then wait for ever.
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError as error:
+        raise ValueError(f"Cannot listen on {host!r}: {error.strerror or error}.") from error
