@@ -60,7 +60,7 @@ def add_table(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: fl
             build.add(BOX, centre, (leg, leg, height / 2 - thickness), wood[1], axes)
 
 
-def _add_shelf(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
+def add_shelf(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
     """An open shelf full of books and boxes."""
     rng = build.rng
     wood = materials(build, ("wood", "plaster"), 1, 1.2)
@@ -91,7 +91,7 @@ def _add_shelf(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: f
             place += 2 * half_w + rng.choice([0.002, rng.uniform(0, 0.15)])
 
 
-def _add_seat(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
+def add_seat(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
     """A chair or a sofa, by its width."""
     cloth = materials(build, COVERS, 1, 0.8)
     axes = turn(2, angle)
@@ -120,7 +120,7 @@ def _add_seat(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: fl
         build.add(ELLIPSOID, cushion, (0.22, 0.1, 0.2), cloth[1], axes @ turn(0, -0.3))
 
 
-def _add_cupboard(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
+def add_cupboard(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
     """A closed box with doors and knobs, things on top."""
     rng = build.rng
     wood = materials(build, ("wood", "plaster", "stripes"), 1, 1.5)
@@ -138,7 +138,7 @@ def _add_cupboard(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle
     add_small_objects(build, top, 0.7 * np.array([x, y]), int(rng.integers(0, 5)), 1.0)
 
 
-def _add_lamp(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
+def add_lamp(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
     """A standing lamp with a shade."""
     del angle
     stem = materials(build, ("plaster",), 1, 1.0)
@@ -149,7 +149,7 @@ def _add_lamp(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: fl
     build.add(CONE, above(foot, height), (0.4, 0.4, 0.3), shade)
 
 
-def _add_plant(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
+def add_plant(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: float) -> None:
     """A pot with leaves on crossed cut-out sheets."""
     rng = build.rng
     pot = materials(build, ("plaster", "noise", "stripes"), 1, 0.5)[0]
@@ -157,10 +157,10 @@ def _add_plant(build: SceneBuilder, foot: np.ndarray, size: np.ndarray, angle: f
     radius = rng.uniform(0.1, 0.22)
     build.add(CYLINDER, above(foot, radius), (radius, radius, radius), pot)
     height = rng.uniform(0.3, 0.8)
-    _add_leaves(build, above(foot, 2 * radius + height), (0.3, 0.3, height), green, angle)
+    add_leaves(build, above(foot, 2 * radius + height), (0.3, 0.3, height), green, angle)
 
 
-def _add_leaves(
+def add_leaves(
     build: SceneBuilder,
     centre: np.ndarray,
     half: tuple[float, float, float],
@@ -179,7 +179,7 @@ def _add_leaves(
     build.add(RECTANGLE, centre, (half[0], half[1], 1), material, turn(0, 0.3), flat)
 
 
-PIECES = (_add_shelf, _add_seat, _add_seat, _add_cupboard, _add_cupboard, _add_lamp, _add_plant)
+PIECES = (add_shelf, add_seat, add_seat, add_cupboard, add_cupboard, add_lamp, add_plant)
 
 
 def add_furniture(build: SceneBuilder, half: np.ndarray, count: int) -> None:
@@ -316,4 +316,4 @@ def add_tree(build: SceneBuilder, foot: np.ndarray) -> None:
             offset = rng.normal(0, 0.4 * radius, 3)
             build.add(ELLIPSOID, crown + offset, radius * rng.uniform(0.5, 1, 3), green)
     else:
-        _add_leaves(build, crown, (radius, radius, radius), green, rng.uniform(0, 3))
+        add_leaves(build, crown, (radius, radius, radius), green, rng.uniform(0, 3))

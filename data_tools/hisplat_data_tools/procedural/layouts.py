@@ -73,9 +73,7 @@ def _decorate_walls(build: SceneBuilder, half: np.ndarray) -> None:
         half_w = rng.uniform(0.15, 0.8)
         half_h = 1.0 if is_door else rng.uniform(0.15, 0.6)
         z = 1.0 if is_door else rng.uniform(1.1, height - half_h - 0.2)
-        reach = (x, y)[side // 2 == 1] if side < 2 else y
         along = rng.uniform(-1, 1) * max((x if side < 2 else y) - half_w - 0.1, 0.0)
-        del reach
         sign = -1.0 if side % 2 else 1.0
         centre = np.array([along, sign * y, z] if side < 2 else [sign * x, along, z])
         facing = np.array([0, -sign, 0] if side < 2 else [-sign, 0, 0])
@@ -252,12 +250,12 @@ def _clutter(build: SceneBuilder) -> Scene:
     half = rng.uniform([5, 6, 4], [10, 11, 8])
     for axis in range(3):
         for sign in (-1.0, 1.0):
-            facing = np.roll(np.eye(3), axis + 1, axis=1)
             centre = np.zeros(3)
             centre[axis] = sign * half[axis]
-            sides = np.roll(half, -1 - axis)
-            axes = np.roll(facing, 0, axis=0)
-            build.add(RECTANGLE, centre, (sides[0], sides[1], 1), int(rng.choice(walls)), axes)
+            others = [(axis + 1) % 3, (axis + 2) % 3]
+            axes = np.eye(3)[:, [*others, axis]]
+            size = (*(1.01 * half[others]), 1.0)
+            build.add(RECTANGLE, centre, size, int(rng.choice(walls)), axes)
     add_flying_objects(build, [-3.5, -2.5, -2.5], [3.5, 4.5, 2.5], int(rng.integers(10, 45)))
     build.lamp(rng.uniform([-3, -4, 2], [3, 0, 3.5]), rng.uniform(0.4, 1.2) * _warmth(rng), 5.0)
     build.ambient = np.outer([0.5, 0.35], _warmth(rng))

@@ -36,6 +36,10 @@ MATERIAL_FIELDS = (
 modulates the first; specular and mirror are shares of the light, gloss an exponent."""
 
 
+REUSE = 0.6
+"""Probability that a texture is taken from those of its style already in the scene."""
+
+
 class Appearance(NamedTuple):
     """How the shapes of a scene look, as compiled code takes it.
 
@@ -125,14 +129,20 @@ class SceneBuilder:
     _heights: list[np.ndarray] = field(default_factory=list)
     _rows: list[list[float]] = field(default_factory=list)
     _texels: list[np.ndarray] = field(default_factory=list)
+    _styles: dict[str, list[int]] = field(default_factory=dict)
     _lights: list[list[float]] = field(default_factory=list)
     ambient: np.ndarray = field(default_factory=lambda: np.full((2, 3), 0.4))
     _dome: np.ndarray | None = None
 
     def texture(self, style: str) -> int:
-        """Adds a new texture and gives its number."""
+        """The number of a texture of that style: often one that the scene already has."""
+        known = self._styles.setdefault(style, [])
+        # Things in one place resemble each other, and textures take time to make.
+        if known and self.rng.random() < REUSE:
+            return int(self.rng.choice(known))
         self._texels.append(pyramid(make_texture(self.rng, style, self.texture_size)))
-        return len(self._texels) - 1
+        known.append(len(self._texels) - 1)
+        return known[-1]
 
     def material(
         self,

@@ -60,8 +60,8 @@ def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
 
 def sample_palette(rng: np.random.Generator, count: int = 4) -> Palette:
     """Colours that occur together: mostly dull, warm more often than cold, one may stand out."""
-    hue = rng.normal(0.09, 0.07) if rng.random() < 0.6 else rng.random()
-    saturation = rng.beta(1.5, 3.5)
+    hue = rng.normal(0.09, 0.06) if rng.random() < 0.65 else rng.random()
+    saturation = rng.beta(1.5, 4.5)
     value = rng.uniform(0.15, 0.95)
     contrast = rng.uniform(0.05, 0.35)
     colours = []
@@ -69,7 +69,7 @@ def sample_palette(rng: np.random.Generator, count: int = 4) -> Palette:
         shade = np.clip(value + rng.normal(0, contrast), 0.05, 0.98)
         dullness = np.clip(saturation + rng.normal(0, 0.12), 0, 0.85)
         colours.append(_rgb((hue + rng.normal(0, 0.04)) % 1, dullness, shade))
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
         colours[-1] = _rgb(rng.random(), rng.uniform(0.3, 0.85), rng.uniform(0.3, 0.9))
     return np.array(colours, dtype=np.float32)
 
@@ -214,8 +214,8 @@ def _dead_leaves(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _print(rng: np.random.Generator, size: int) -> np.ndarray:
     """Rows of small marks like printed text, with a few pictures between them."""
-    paper, ink = _rgb(0.1, rng.uniform(0, 0.2), 0.9), _rgb(rng.random(), 0.4, 0.12)
-    if rng.random() < 0.3:
+    paper, ink = _rgb(0.1, rng.uniform(0, 0.2), 0.85), _rgb(rng.random(), 0.4, 0.25)
+    if rng.random() < 0.6:
         paper, ink = sample_palette(rng, 2)
     rows = size // int(rng.integers(5, 13))
     columns = rows * 4
@@ -265,6 +265,7 @@ def _speckle(rng: np.random.Generator, size: int) -> np.ndarray:
     """Granite, gravel, carpet: fine grains of a few colours."""
     grains = fractal_noise(rng, size, (size // int(rng.choice([2, 4, 8])),) * 2, 0.8)
     palette = sample_palette(rng, 5)
+    palette += rng.uniform(0.2, 0.8) * (palette.mean(axis=0) - palette)
     colour = palette[np.minimum((grains * 5).astype(int), 4)]
     return colour * (0.8 + 0.4 * fractal_noise(rng, size)[..., None])
 
