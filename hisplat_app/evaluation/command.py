@@ -1,0 +1,149 @@
+"""``hisplat evaluate``: how good the scenes are, beside baselines computed by the same run."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hisplat_data_tools.datasets import PosedFolderDataset, read_stereo_folder
+from hisplat_models.checkpoints import load_model
+from hisplat_models.rendering import create_renderer
+
+from .disparity import DisparityMethod, NetworkDisparity, evaluate_disparity, sgbm_disparity
+from .folders import find_folders
+from .methods import Method, nearest_photo, single_plane
+from .networks import NetworkScene, create_untrained
+from .report import Evaluation, show, write_json, write_page
+from .scenes import CameraSource, PairRunner
+from .sgbm import SgbmSplats
+
+SMALLEST_SIZE = 64
+NO_MODEL = "none"
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measures scenes on photos they were not made from, and disparities against the truth.
+
+    Every pair of a posed folder (photos and cameras.json with pairs) is reconstructed and drawn
+    at the cameras of its targets; stereo folders (left.png, right.png, disparity.npy, calib.json)
+    are measured in disparity. Beside the network: the nearest photo, one plane, OpenCV StereoSGBM,
+    and the network before training.
+    """
+
+    data: Path
+    """A posed folder, a stereo folder, or a folder of such."""
+    output: Path
+    """Where to write all numbers (JSON)."""
+    model: str = "hisplat-small"
+    """A bundled model, the path of a .safetensors file, or "none" for the baselines alone."""
+    size: int = 384
+    """Long side of photos and targets in pixels."""
+    cameras: Literal["given", "estimated", "both"] = "given"
+    """The stated cameras, cameras estimated from the two photos, or one after the other."""
+    focal_guess: bool = False
+    """With estimated cameras: guess the focal length too instead of taking the stated one."""
+    scenes: tuple[str, ...] = ()
+    """Names of the subfolders to evaluate; all by default."""
+    baselines: bool = True
+    """Whether to evaluate the baselines too."""
+    html: Path | None = None
+    """Also write one page with pictures of every pair."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks run; auto takes a GPU if there is one."""
+    seed: int = 0
+    """Of the bootstrap intervals."""
+
+    def run(self) -> int:
+        """Evaluates; the exit status is 2 if the request or the data is wrong."""
+        console = Console(stderr=True)
+        try:
+            self._check()
+            evaluation = self._evaluate(console)
+            write_json(self.output, evaluation)
+            if self.html is not None:
+                write_page(self.html, evaluation)
+        except (ValueError, OSError) as error:
+            console.print(f"Error: {error}", style="red", markup=False, highlight=False)
+            return 2
+        show(Console(), evaluation)
+        return 0
+
+    def _check(self) -> None:
+        if self.size < SMALLEST_SIZE:
+            raise ValueError(f"--size must be at least {SMALLEST_SIZE}, got {self.size}.")
+        if self.model == NO_MODEL and not self.baselines:
+            raise ValueError("Nothing to evaluate: --model none together with --no-baselines.")
+
+    def _evaluate(self, console: Console) -> Evaluation:
+        folders = find_folders(self.data, self.scenes)
+        networks = self._networks()
+        multiples = {network.model.size_multiple for network in networks.values()} or {16}
+        datasets = [PosedFolderDataset(p, self.size, max(multiples)) for p in folders.posed]
+        stereo = [read_stereo_folder(path) for path in folders.stereo]
+        methods = self._methods(networks)
+        settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        evaluation = Evaluation(settings, list(methods), self.seed, skipped=folders.skipped)
+        with progress_bar(console) as progress:
+            for source in self._sources() if datasets else ():
+                runner = PairRunner(methods, source, not self.focal_guess, self.html is not None)
+                pairs = [(dataset, i) for dataset in datasets for i in range(len(dataset))]
+                evaluation.pairs[source] = [
+                    runner(dataset, i)
+                    for dataset, i in progress.track(pairs, description=f"{source} cameras")
+                ]
+            if stereo:
+                by_name = self._disparity_methods(networks)
+                evaluation.disparities.extend(
+                    evaluate_disparity(pair, by_name)
+                    for pair in progress.track(stereo, description="stereo pairs")
+                )
+        return evaluation
+
+    def _sources(self) -> tuple[CameraSource, ...]:
+        return ("given", "estimated") if self.cameras == "both" else (self.cameras,)
+
+    def _networks(self) -> dict[str, NetworkScene]:
+        device = torch.device(self._device())
+        renderer = create_renderer(device)
+        networks: dict[str, NetworkScene] = {}
+        if self.baselines:
+            untrained = create_untrained(self.seed).to(device)
+            networks["untrained"] = NetworkScene(untrained, renderer, device)
+        if self.model != NO_MODEL:
+            networks["model"] = NetworkScene(load_model(self.model, device), renderer, device)
+        return networks
+
+    def _methods(self, networks: dict[str, NetworkScene]) -> dict[str, Method]:
+        if not self.baselines:
+            return dict(networks)
+        return {
+            "nearest": nearest_photo,
+            "plane": single_plane,
+            "sgbm": SgbmSplats(create_renderer("cpu")),
+            **networks,
+        }
+
+    def _disparity_methods(self, networks: dict[str, NetworkScene]) -> dict[str, DisparityMethod]:
+        methods: dict[str, DisparityMethod] = {"sgbm": sgbm_disparity} if self.baselines else {}
+        return methods | {name: NetworkDisparity(scene) for name, scene in networks.items()}
+
+    def _device(self) -> str:
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with the number of pairs done and the time left; silent when nobody watches."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

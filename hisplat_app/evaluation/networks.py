@@ -1,0 +1,61 @@
+"""The evaluated methods that are networks: before training, and with the given weights."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hisplat_models.cameras import Cameras
+from hisplat_models.config import PRESETS
+from hisplat_models.network import HiSplat, HiSplatOutput
+from hisplat_models.rendering import Renderer
+
+from .methods import Context, MethodFailed, Views
+
+UNTRAINED_PRESET = "hisplat-small"
+
+
+@dataclass(frozen=True)
+class NetworkScene:
+    """A network and the renderer of what it predicts.
+
+    Attributes:
+        model: In evaluation mode, on ``device``.
+        renderer: For Gaussians on ``device``.
+        device: Where both work; photos come from, and views go back to, the CPU.
+    """
+
+    model: HiSplat
+    renderer: Renderer
+    device: torch.device
+
+    def __call__(self, context: Context, targets: Cameras, size: tuple[int, int]) -> Views:
+        """The predicted scene at the target cameras."""
+        gaussians = self._predict(context.images, context.cameras).gaussians
+        with torch.no_grad():
+            drawn = self.renderer(gaussians, targets[None].to(self.device), size)
+        color = drawn.color[0].clamp(0, 1).cpu()
+        return Views(color, drawn.alpha[0].cpu(), drawn.expected_depth()[0].cpu())
+
+    def surface(
+        self, images: Float[Tensor, "view 3 height width"], cameras: Cameras
+    ) -> Float[Tensor, "view height width"]:
+        """z-depth of the finest level's Gaussian of each pixel, in its own photo."""
+        views, _, height, width = images.shape
+        means = self._predict(images, cameras).stages[-1].gaussians.means[0].cpu()
+        if len(means) != views * height * width:
+            raise MethodFailed("the network's finest level is coarser than the photo")
+        depth = cameras.project(means.view(views, height * width, 3))[..., 2]
+        return depth.view(views, height, width)
+
+    def _predict(self, images: Tensor, cameras: Cameras) -> HiSplatOutput:
+        with torch.no_grad():
+            return self.model(images[None].to(self.device), cameras[None].to(self.device))
+
+
+def create_untrained(seed: int) -> HiSplat:
+    """The small preset before training: it predicts the layered analytic scene."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HiSplat(PRESETS[UNTRAINED_PRESET]).eval()

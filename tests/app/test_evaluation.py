@@ -1,0 +1,330 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hisplat_app.evaluation import Evaluate
+from hisplat_app.evaluation.estimated_cameras import align
+from hisplat_app.evaluation.folders import find_folders
+from hisplat_app.evaluation.methods import Context, MethodFailed, nearest_photo, single_plane
+from hisplat_app.evaluation.pair_range import median_depth
+from hisplat_app.evaluation.sgbm import SgbmSplats, rectify, sgbm_depth
+from hisplat_app.evaluation.statistics import (
+    Scores,
+    ViewScore,
+    bootstrap_interval,
+    mean_scores,
+    scene_means,
+    score_view,
+    wins_over,
+)
+from hisplat_app.evaluation.visibility import seen_by_a_photo
+from hisplat_models.cameras import Cameras
+from hisplat_models.metrics import psnr
+from hisplat_models.rendering import create_renderer
+
+from tests.two_planes import (
+    BOARD_DEPTH,
+    SIZE,
+    WALL_DEPTH,
+    two_planes_cameras,
+    two_planes_views,
+    write_posed_folder,
+    write_stereo_folder,
+)
+
+
+def two_planes_context(turned: bool = False) -> tuple[Context, Cameras, torch.Tensor]:
+    """Left and right photo, the target's camera, its photo; ``turned`` onto the side."""
+    cameras = two_planes_cameras()
+    if turned:
+        roll = torch.tensor([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        cameras = replace(cameras, camera_to_world=cameras.camera_to_world @ roll)
+    photos, _ = two_planes_views(cameras)
+    context = cameras[[0, 2]]
+    middle = median_depth(photos[[0, 2]], context)
+    return Context(photos[[0, 2]], context, middle), cameras[1:2], photos[1:2]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_sgbm_beats_the_plane_and_the_plane_beats_the_nearest_photo(turned: bool) -> None:
+    context, target, photo = two_planes_context(turned)
+    methods = [nearest_photo, single_plane, SgbmSplats(create_renderer("cpu"))]
+    nearest, plane, sgbm = (
+        psnr(method(context, target, SIZE).color, photo).item() for method in methods
+    )
+    assert nearest + 1 < plane
+    assert plane + 3 < sgbm
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_sgbm_finds_the_true_depth(turned: bool) -> None:
+    context, _, _ = two_planes_context(turned)
+    _, truth = two_planes_views(context.cameras)
+    depth, agreed = sgbm_depth(context.images, context.cameras)
+    assert agreed.float().mean() > 0.8
+    right = (depth / truth - 1).abs() < 0.05
+    assert right[agreed].float().mean() > 0.97
+    assert right.float().mean() > 0.9
+
+
+def test_the_plane_is_exact_on_a_plane() -> None:
+    cameras = two_planes_cameras()
+    context, target, photo = two_planes_context()
+    views = single_plane(replace(context, median_depth=WALL_DEPTH), target, SIZE)
+    _, depth = two_planes_views(cameras[1:2])
+    wall = (depth == WALL_DEPTH)[0] & (views.alpha[0] > 0)
+    error = (views.color[0] - photo[0]).abs().mean(dim=0)
+    away_from_the_board = wall.clone()
+    away_from_the_board[14:82, 24:104] = False
+    assert error[away_from_the_board].mean() < 0.03
+    assert error[~wall].mean() > 0.1
+    assert views.depth is not None
+    torch.testing.assert_close(
+        views.depth[0][wall], torch.full_like(views.depth[0][wall], WALL_DEPTH), rtol=0.02, atol=0
+    )
+
+
+def test_the_nearer_photo_is_copied() -> None:
+    context, _, _ = two_planes_context()
+    views = nearest_photo(context, context.cameras[[1, 0]], SIZE)
+    torch.testing.assert_close(views.color, context.images[[1, 0]])
+
+
+def test_median_depth_comes_from_matches() -> None:
+    context, _, _ = two_planes_context()
+    assert BOARD_DEPTH * 0.95 < context.median_depth < WALL_DEPTH * 1.05
+    blank = torch.full_like(context.images, 0.5)
+    middle = 2 / (1 / 1.4 + 1 / 6.0)
+    assert median_depth(blank, context.cameras) == pytest.approx(middle, rel=1e-4)
+
+
+def test_forward_motion_cannot_be_rectified() -> None:
+    cameras = two_planes_cameras()[[0, 2]]
+    pose = torch.eye(4).repeat(2, 1, 1)
+    pose[1, 2, 3] = 0.4
+    with pytest.raises(MethodFailed, match="viewing direction"):
+        rectify(replace(cameras, camera_to_world=pose), *SIZE)
+    pose[1, 2, 3] = 0
+    with pytest.raises(MethodFailed, match="same place"):
+        rectify(replace(cameras, camera_to_world=pose), *SIZE)
+
+
+def test_rectified_rows_agree() -> None:
+    cameras = two_planes_cameras()[[0, 2]]
+    frame = rectify(cameras, *SIZE)
+    points = torch.tensor([[0.3, -0.2, 3.0], [-0.4, 0.3, 5.0]], dtype=torch.float64)
+    projected = cameras.to(torch.float64).project(points.expand(2, -1, -1))
+    pixels = projected[..., :2] * torch.tensor([SIZE[1], SIZE[0]])
+    homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
+    moved = homogeneous @ torch.from_numpy(frame.to_rectified_px).mT
+    places = moved[..., :2] / moved[..., 2:]
+    torch.testing.assert_close(places[0, :, 1], places[1, :, 1], atol=1e-3, rtol=0)
+    turned = points @ torch.from_numpy(frame.world_to_rectified).T
+    origin = cameras.positions[0].double() @ torch.from_numpy(frame.world_to_rectified).T
+    depth = (turned - origin)[:, 2]
+    expected = frame.focal_px * frame.baseline / depth + frame.offset_px
+    torch.testing.assert_close(places[0, :, 0] - places[1, :, 0], expected, atol=1e-3, rtol=0)
+
+
+def test_hidden_parts_are_not_seen_by_the_photos() -> None:
+    cameras = two_planes_cameras((-0.5, 0.0))
+    _, depth = two_planes_views(cameras)
+    seen = seen_by_a_photo(depth[1:], cameras[1:], depth[:1], cameras[:1])[0]
+    board = depth[1] < 3
+    assert seen[board].float().mean() > 0.95
+    columns = board.any(dim=0).nonzero()
+    row = int(board.any(dim=1).nonzero().float().mean())
+    # From the left, the board hides the wall to its right.
+    right_edge = int(columns.max())
+    assert not seen[row, right_edge + 3 : right_edge + 8].any()
+    itself = seen_by_a_photo(depth[:1], cameras[:1], depth[:1], cameras[:1])
+    assert itself.float().mean() > 0.99
+
+
+def test_aligned_estimate_forgets_frame_and_scale() -> None:
+    stated = two_planes_cameras()[[0, 2]]
+    moved = stated.relative().scaled(7.0)
+    aligned = align(moved, stated)
+    torch.testing.assert_close(
+        aligned.cameras.camera_to_world, stated.camera_to_world, atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(aligned.cameras.near, stated.near)
+    assert aligned.rotation_error_deg < 0.01
+    assert aligned.direction_error_deg < 0.01
+
+
+def test_aligned_estimate_keeps_its_errors() -> None:
+    stated = two_planes_cameras()[[0, 2]]
+    pose = stated.relative().camera_to_world.clone()
+    angle = math.radians(2.0)
+    tilt = torch.eye(4)
+    tilt[1, 1] = tilt[2, 2] = math.cos(angle)
+    tilt[1, 2], tilt[2, 1] = -math.sin(angle), math.sin(angle)
+    pose[1] = pose[1] @ tilt
+    aligned = align(replace(stated, camera_to_world=pose), stated)
+    assert aligned.rotation_error_deg == pytest.approx(2.0, abs=0.01)
+    assert aligned.direction_error_deg < 0.01
+
+
+def scores(value: float) -> Scores:
+    return Scores(psnr=value, gain_corrected_psnr=value, ssim=0.5, coverage=1.0)
+
+
+def test_scenes_count_alike_however_many_views_they_have() -> None:
+    views = [ViewScore("a", "p", str(i), "m", scores(10.0)) for i in range(5)]
+    views.append(ViewScore("b", "p", "0", "m", scores(20.0)))
+    means = scene_means(views, "m")
+    assert mean_scores(means.values()).psnr == pytest.approx(15.0)
+
+
+def test_wins_compare_shared_views_only() -> None:
+    views = [
+        ViewScore("a", "p", "0", "ours", scores(11.0)),
+        ViewScore("a", "p", "1", "ours", scores(30.0)),
+        ViewScore("b", "p", "0", "ours", scores(9.0)),
+        ViewScore("a", "p", "0", "untrained", scores(10.0)),
+        ViewScore("b", "p", "0", "untrained", scores(10.0)),
+    ]
+    wins = wins_over(views, "ours", "untrained")
+    assert wins is not None
+    assert (wins.scenes_won, wins.scenes, wins.views_won, wins.views) == (1, 2, 1, 2)
+    assert wins.mean_difference == pytest.approx(0.0)
+    assert wins_over(views, "ours", "nobody") is None
+
+
+def test_bootstrap_is_deterministic_and_contains_the_mean() -> None:
+    values = [20.13, 22.71, 28.32, 25.57, 19.11, 24.93, 21.29]
+    interval = bootstrap_interval(values, seed=3)
+    assert interval == bootstrap_interval(values, seed=3)
+    assert interval != bootstrap_interval(values, seed=4)
+    assert interval.low < interval.mean < interval.high
+    assert min(values) <= interval.low
+    assert interval.high <= max(values)
+    alone = bootstrap_interval([5.0], seed=0)
+    assert alone.low == alone.mean == alone.high == 5.0
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_interval([], seed=0)
+
+
+def test_equal_views_score_finitely() -> None:
+    photo = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
+    scored = score_view(photo, torch.ones(20, 20), photo, None)
+    assert scored.psnr == 100.0
+    assert scored.coverage == 1.0
+    assert scored.seen_psnr is None
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    write_posed_folder(root / "planes")
+    write_stereo_folder(root / "stereo_planes")
+    (root / "empty").mkdir()
+    return root
+
+
+def test_folders_are_found_and_others_named(folders: Path) -> None:
+    found = find_folders(folders)
+    assert [p.name for p in found.posed] == ["planes"]
+    assert [p.name for p in found.stereo] == ["stereo_planes"]
+    assert list(found.skipped) == ["empty"]
+    assert find_folders(folders / "planes").posed == [folders / "planes"]
+    assert find_folders(folders, ["planes"]).stereo == []
+
+
+def test_the_command_measures_writes_and_draws(folders: Path, tmp_path: Path) -> None:
+    output, page = tmp_path / "metrics.json", tmp_path / "report.html"
+    command = Evaluate(
+        data=folders, output=output, model="none", size=128, html=page, cameras="given"
+    )
+    assert command.run() == 0
+    document = json.loads(output.read_text())
+    methods = document["cameras"]["given"]["methods"]
+    assert list(methods) == ["nearest", "plane", "sgbm", "untrained"]
+    value = {m: methods[m]["mean"]["gain_corrected_psnr"]["mean"] for m in methods}
+    assert value["nearest"] < value["plane"] < value["sgbm"]
+    assert value["untrained"] > value["plane"] + 3
+    assert methods["untrained"]["mean"]["coverage"]["mean"] > 0.99
+    assert methods["nearest"]["against_untrained"]["scenes_won"] == 0
+    detail = document["cameras"]["given"]["details"][0]
+    assert detail["scene"] == "planes"
+    assert detail["targets"]["middle.png"]["plane"]["psnr"] == pytest.approx(
+        methods["plane"]["scenes"]["planes"]["psnr"]
+    )
+    assert 0.8 < detail["targets"]["middle.png"]["plane"]["seen_share"] <= 1.0
+    for errors in document["stereo"]["mean"].values():
+        assert errors["end_point"] < 1.0
+        assert errors["bad_2"] <= errors["bad_1"] < 0.15
+    assert document["machine"]["cores"] >= 1
+    text = page.read_text()
+    assert text.count("data:image/jpeg;base64,") == 3 + 2 + 3 * 3
+    assert "http://" not in text
+    assert "https://" not in text
+    assert [p.name for p in tmp_path.iterdir() if p.suffix not in (".json", ".html")] == []
+
+
+def test_the_command_gives_the_same_numbers_again(folders: Path, tmp_path: Path) -> None:
+    documents = []
+    for name in ("a.json", "b.json"):
+        command = Evaluate(
+            data=folders, output=tmp_path / name, model="none", size=96, scenes=("planes",)
+        )
+        assert command.run() == 0
+        document = json.loads((tmp_path / name).read_text())
+        documents.append({m: v["mean"] for m, v in document["cameras"]["given"]["methods"].items()})
+    assert documents[0] == documents[1]
+
+
+def broken_cameras(root: Path) -> None:
+    (root / "planes" / "cameras.json").write_text("{ not json")
+
+
+def broken_photo(root: Path) -> None:
+    (root / "planes" / "right.png").write_bytes(b"not a photo")
+
+
+def no_data(root: Path) -> None:
+    for name in ("cameras.json", "left.png", "middle.png", "right.png"):
+        (root / "planes" / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (broken_cameras, "cameras.json"),
+        (broken_photo, "right.png"),
+        (no_data, "nothing to evaluate"),
+    ],
+)
+def test_bad_data_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage, message: str
+) -> None:
+    write_posed_folder(tmp_path / "data" / "planes")
+    damage(tmp_path / "data")
+    command = Evaluate(data=tmp_path / "data", output=tmp_path / "m.json", model="none", size=96)
+    assert command.run() == 2
+    shown = "".join(capsys.readouterr().err.split())
+    assert message.replace(" ", "") in shown
+    assert not (tmp_path / "m.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": Path("nowhere-at-all")}, "nowhere-at-all"),
+        ({"size": 8}, "--size"),
+        ({"baselines": False}, "Nothing to evaluate"),
+        ({"scenes": ("elsewhere",)}, "elsewhere"),
+        ({"model": "no-such-model"}, "no-such-model"),
+    ],
+)
+def test_bad_requests_are_explained(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options, message: str
+) -> None:
+    request = {"data": folders, "output": tmp_path / "m.json", "model": "none", **options}
+    assert Evaluate(**request).run() == 2
+    shown = "".join(capsys.readouterr().err.split())
+    assert message.replace(" ", "") in shown
