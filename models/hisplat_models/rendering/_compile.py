@@ -1,28 +1,26 @@
 """How the kernels of this folder are compiled."""
 
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import numba
+
+logger = logging.getLogger(__name__)
 
 # Not all of fastmath: infinities and NaN keep their meaning.
 REORDER = {"contract", "reassoc", "nsz"}
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles on the first call without holding the GIL, and keeps the result on disk.
-
-    Unwrapped first: run-time type checkers put Python around every function of a package.
-    """
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(inspect.unwrap(function))
+    """Compiles on the first call; the result keeps the GIL free and is stored on disk."""
+    return _compiled(function, fastmath=False)
 
 
 def reordering_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel whose sums may be reordered, which vectorised reductions need."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=REORDER)(
-        inspect.unwrap(function)
-    )
+    """A kernel whose arithmetic may be reordered and contracted."""
+    return _compiled(function, fastmath=REORDER)
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,3 +30,15 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     reference counts.
     """
     return kernel(function)
+
+
+def _compiled(function: Callable[..., Any], fastmath: bool | set[str]) -> Callable[..., Any]:
+    # Unwrapped: run-time type checkers put Python around every function of a package.
+    function = inspect.unwrap(function)
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError as error:
+        # Neither this folder nor the user's cache folder can be written.
+        logger.info("Kernels are compiled anew in every process: %s", error)
+        return numba.njit(**options)(function)

@@ -91,7 +91,9 @@ class _Draw(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *images: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *images: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Gradients of the inputs that need them."""
         inputs = [x.numpy() for x in ctx.saved_tensors]
         d_images = [x.contiguous().numpy() for x in images]

@@ -67,6 +67,11 @@ class GsplatRenderer:
     ) -> tuple[Float[Tensor, "view height width 4"], Float[Tensor, "view height width 1"]]:
         """Colour with depth, and alpha, of one scene in all its views."""
         height, width = image_size
+        if gaussians.count == 0:
+            shape = (*cameras.batch_shape, height, width)
+            colors = gaussians.means.new_zeros(*shape, 4)
+            alphas = gaussians.means.new_zeros(*shape, 1)
+            return _over(background, colors, alphas)
         colors, alphas, _ = _import_gsplat().rasterization(
             means=gaussians.means.float(),
             quats=gaussians.quaternions_wxyz.float(),
@@ -83,18 +88,29 @@ class GsplatRenderer:
             render_mode="RGB+D",
             packed=False,  # its packed mode has no gradients to camera poses in all versions
         )
-        if background is not None:
-            # Here rather than through ``backgrounds``, whose number of channels with depth
-            # differs between versions.
-            shown = colors[..., :3] + (1 - alphas) * background.to(colors)
-            colors = torch.cat([shown, colors[..., 3:]], dim=-1)
+        return _over(background, colors, alphas)
+
+
+def _over(
+    background: Float[Tensor, "3"] | None,
+    colors: Float[Tensor, "view height width 4"],
+    alphas: Float[Tensor, "view height width 1"],
+) -> tuple[Float[Tensor, "view height width 4"], Float[Tensor, "view height width 1"]]:
+    """The same over a background.
+
+    Here rather than through gsplat's ``backgrounds``, whose number of channels with depth differs
+    between its versions.
+    """
+    if background is None:
         return colors, alphas
+    shown = colors[..., :3] + (1 - alphas) * background.to(colors)
+    return torch.cat([shown, colors[..., 3:]], dim=-1), alphas
 
 
 def _import_gsplat() -> Any:
     """The gsplat module; absolute imports keep it apart from this file."""
     try:
-        import gsplat
+        import gsplat  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(
             'Rendering on a GPU needs gsplat: pip install "hisplat-app[gpu]"'
