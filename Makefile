@@ -63,8 +63,9 @@ $(DONE)/torch: $(DONE)/venv
 	fi
 	@touch $@
 
+# gsplat, which draws on the GPU, compiles its kernels with nvcc; without it the CPU draws.
 $(DONE)/app: $(DONE)/torch pyproject.toml
-	extras=viewer; if $(HAS_NVIDIA); then extras=viewer,gpu; fi; \
+	extras=viewer; if $(HAS_NVIDIA) && command -v nvcc >/dev/null; then extras=viewer,gpu; fi; \
 	$(PIP) install --editable ".[$$extras]"
 	@touch $@
 

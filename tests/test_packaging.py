@@ -1,10 +1,13 @@
 """What a wheel brings: the four packages with their data, the commands, and nothing else."""
 
+import ast
 import configparser
+import re
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import EntryPoint
+from email import message_from_bytes
+from importlib.metadata import EntryPoint, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,37 @@ def test_commands_of_the_wheel_can_be_called(wheel: zipfile.ZipFile, command: st
     entry_points.read_string(wheel.read(name).decode())
     value = entry_points["console_scripts"][command]
     assert callable(EntryPoint(command, value, "console_scripts").load())
+
+
+def test_every_library_that_is_imported_is_declared(wheel: zipfile.ZipFile):
+    (name,) = [n for n in wheel.namelist() if n.endswith(".dist-info/METADATA")]
+    requirements = message_from_bytes(wheel.read(name)).get_all("Requires-Dist", [])
+    declared = {_normalised(re.split(r"[^\w.-]", line)[0]) for line in requirements}
+    imported = {
+        module
+        for path in wheel.namelist()
+        if path.endswith(".py")
+        for module in _imported_libraries(wheel.read(path))
+    }
+    assert {"torch", "numpy"} <= imported
+    providers = packages_distributions()  # cv2 comes from opencv-python-headless
+    assert [
+        module
+        for module in sorted(imported)
+        if declared.isdisjoint(_normalised(d) for d in providers.get(module, [module]))
+    ] == []
+
+
+def _imported_libraries(source: bytes) -> set[str]:
+    """First parts of imported names that are neither Python's own nor ours."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names - sys.stdlib_module_names - PACKAGE_FOLDERS.keys()
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
