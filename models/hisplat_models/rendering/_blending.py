@@ -32,8 +32,15 @@ from ._projection import (
     MOMENT_Y,
     MOMENT_YY,
     RED,
+    RIM,
+    RIM_FALL,
+    SHIFT,
+    SLOPE,
 )
 
+# Half a pixel turns positions into the rows whose centres lie beyond or before them; the rest
+# covers rounding errors.
+_TO_FIRST, _TO_LAST = np.float32(0.48), np.float32(0.52)
 _LANES = np.uint64(TILE_WIDTH)
 _PLANE = TILE_PIXELS
 _SUM_PLANE = TILE_PIXELS + TILE_WIDTH
@@ -72,40 +79,26 @@ def _exp2_of_type(x):
 
 
 @inlined
-def _row_span(records, n, x_low, x_high, alpha_log, y_low, y_high):
+def _row_span(records, n, x_low, x_high, y_low, y_high):
     """Rows y_low <= y < y_high in which the ellipse alpha >= alpha_min meets pixel columns.
 
     ``x_low`` and ``x_high`` are the columns' outermost pixel centres. Rows are widened by a
     hair; each pixel is tested again when it is blended.
     """
-    a, b, c = (
-        -np.float64(records[n, FORM_A]),
-        -np.float64(records[n, FORM_B]),
-        -np.float64(records[n, FORM_C]),
-    )
-    level = np.float64(records[n, LOG_OPACITY]) - alpha_log
     left, right = x_low - records[n, MEAN_X], x_high - records[n, MEAN_X]
-    # The top and bottom of the whole ellipse lie at dx = -/+ shift.
-    det = 4 * a * c - b * b
-    if det <= 0:
-        return y_low, y_high
-    shift = b * math.sqrt(level / (a * det))
-    dx = min(max(-shift, left), right)
-    below = b * b * dx * dx - 4 * c * (a * dx * dx - level)
-    if below < 0:
+    shift, slope = records[n, SHIFT], records[n, SLOPE]
+    dx_top, dx_bottom = min(max(-shift, left), right), min(max(shift, left), right)
+    above = records[n, RIM] - records[n, RIM_FALL] * dx_top * dx_top
+    below = records[n, RIM] - records[n, RIM_FALL] * dx_bottom * dx_bottom
+    if min(above, below) < 0:
         return y_low, y_low
-    bottom = (-b * dx + math.sqrt(below)) / (2 * c)
-    dx = min(max(shift, left), right)
-    above = b * b * dx * dx - 4 * c * (a * dx * dx - level)
-    if above < 0:
-        return y_low, y_low
-    top = (-b * dx - math.sqrt(above)) / (2 * c)
-    center = np.float64(records[n, MEAN_Y]) - 0.5
-    first = max(np.float64(y_low), math.ceil(center + top - 0.01))
-    last = min(np.float64(y_high), math.floor(center + bottom + 0.01) + 1.0)
-    if first >= last:
-        return y_low, y_low
-    return np.int64(first), np.int64(last)
+    center = records[n, MEAN_Y]
+    top = center + slope * dx_top - math.sqrt(above) + _TO_FIRST
+    bottom = center + slope * dx_bottom + math.sqrt(below) + _TO_LAST
+    return (
+        np.int64(min(max(top, np.float32(y_low)), np.float32(y_high))),
+        np.int64(max(min(bottom, np.float32(y_high)), np.float32(y_low))),
+    )
 
 
 @inlined
@@ -155,6 +148,7 @@ def blend(
     for tile in range(first_tile, last_tile):
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
         rows, columns = min(TILE_HEIGHT, height - top), min(TILE_WIDTH, width - left)
+        x_low, x_high = kind(left) + half, kind(left + columns) - half
         buffer[:_PLANE] = 1
         buffer[_PLANE : 2 * _PLANE] = 1e9
         buffer[2 * _PLANE :] = 0
@@ -166,11 +160,10 @@ def blend(
                     break
             n = gaussian_of[pair]
             y_first, y_last = _row_span(
-                records, n, left + 0.5, left + columns - 0.5, log_min_,
-                top + live_first, top + live_last,
+                records, n, x_low, x_high, top + live_first, top + live_last
             )  # fmt: skip
             position = kind(pair - starts[tile])
-            x_offset = kind(left + 0.5) - records[n, MEAN_X]
+            x_offset = x_low - records[n, MEAN_X]
             form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
             log_opacity = records[n, LOG_OPACITY]
             r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]
@@ -252,6 +245,7 @@ def blend_gradients(
     for tile in range(first_tile, last_tile):
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
         rows, columns = min(TILE_HEIGHT, height - top), min(TILE_WIDTH, width - left)
+        x_low, x_high = kind(left) + half, kind(left + columns) - half
         buffer[: 2 * _PLANE] = state[tile]
         buffer[2 * _PLANE :] = 0
         last_position = zero
@@ -275,13 +269,11 @@ def blend_gradients(
             slot = slot_of[pair]
             position = kind(count - 1 - backward)
             n = gaussian_of[pair]
-            y_first, y_last = _row_span(
-                records, n, left + 0.5, left + columns - 0.5, log_min_, top, top + rows
-            )
+            y_first, y_last = _row_span(records, n, x_low, x_high, top, top + rows)
             if position >= last_position or y_first >= y_last:
                 slots[slot, :] = 0
                 continue
-            x_offset = kind(left + 0.5) - records[n, MEAN_X]
+            x_offset = x_low - records[n, MEAN_X]
             form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
             log_opacity = records[n, LOG_OPACITY]
             r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]

@@ -17,6 +17,9 @@ from ._compile import inlined, kernel
 # log2(alpha) = A dx^2 + B dx dy + C dy^2 + log2(opacity).
 MEAN_X, MEAN_Y, FORM_A, FORM_B, FORM_C, LOG_OPACITY = 0, 1, 2, 3, 4, 5
 RED, GREEN, BLUE, DEPTH = 6, 7, 8, 9
+# The rim where alpha is alpha_min: dy = SLOPE dx +/- sqrt(RIM - RIM_FALL dx^2), whose topmost
+# and bottommost points are at dx = -/+ SHIFT.
+SLOPE, RIM, RIM_FALL, SHIFT = 10, 11, 12, 13
 RECORD = 16
 
 # What the blending gives back per Gaussian and tile: with p the gradient to the natural
@@ -173,6 +176,10 @@ def project(
         records[n, FORM_B] = LOG2_E * cov_xy / det
         records[n, FORM_C] = -0.5 * LOG2_E * cov_xx / det
         records[n, LOG_OPACITY] = math.log2(opacity)
+        records[n, SLOPE] = cov_xy / cov_xx
+        records[n, RIM] = level * det / cov_xx
+        records[n, RIM_FALL] = det / (cov_xx * cov_xx)
+        records[n, SHIFT] = cov_xy * math.sqrt(level / cov_yy)
         if bands > 1:
             inverse = 1 / math.sqrt(wx * wx + wy * wy + wz * wz)
             fill_sh_basis(wx * inverse, wy * inverse, wz * inverse, bands, basis)
