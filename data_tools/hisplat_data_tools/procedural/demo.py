@@ -20,7 +20,7 @@ from .scene import Scene, SceneBuilder, turn
 from .views import look_at
 
 WIDTH, HEIGHT, FOCAL_PX = 640, 480, 560.0
-SEED = 11
+SEED = 29
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def demo_photos(samples_per_pixel: int = 16) -> tuple[Photo, Photo, Photo]:
     intrinsics = np.array([[FOCAL_PX / WIDTH, 0, 0.5], [0, FOCAL_PX / HEIGHT, 0.5], [0, 0, 1.0]])
     photos = []
     for file, share in (("left.jpg", -0.5), ("middle.jpg", 0.0), ("right.jpg", 0.5)):
-        eye = np.array([0.1 + 0.5 * share, -2.1 + 0.06 * share, 1.5])
+        eye = np.array([0.1 + 0.58 * share, -2.1 + 0.06 * share, 1.5])
         look = np.array([0.05 + 0.2 * share, 2.0, 0.95 + 0.05 * share])
         camera = Camera(look_at(eye, look, 0.02 * share), intrinsics)
         view = render(scene, camera, HEIGHT, WIDTH, samples_per_pixel)
