@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
+SelfT = TypeVar("SelfT", bound="Session")
 ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
 
 Progress = Callable[[str, float], None]
@@ -128,7 +129,7 @@ class Session(Generic[RequestT, ResultT]):
             _tell_cancelled(job)
         self._thread.join()
 
-    def __enter__(self) -> "Session[RequestT, ResultT]":
+    def __enter__(self: SelfT) -> SelfT:
         return self
 
     def __exit__(

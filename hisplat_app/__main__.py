@@ -1,0 +1,7 @@
+"""``python -m hisplat_app`` is ``hisplat``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

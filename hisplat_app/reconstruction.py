@@ -1,0 +1,249 @@
+"""From two photos to a scene: the whole way."""
+
+import importlib.util
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hisplat_data_tools.atomic_write import write_atomically
+from hisplat_data_tools.cameras_json import CameraPair, ImageCamera, write_cameras
+from hisplat_data_tools.images import (
+    Photo,
+    crop_intrinsics,
+    crop_to_aspect,
+    load_photo,
+    shared_aspect,
+    to_tensor,
+    working_size,
+)
+from hisplat_data_tools.ply import write_ply
+from hisplat_models.cameras import Cameras
+from hisplat_models.checkpoints import load_model
+from hisplat_models.gaussians import Gaussians
+from hisplat_models.matching import EVIDENCE_NAMES
+from hisplat_models.network import HiSplat, HiSplatOutput
+from hisplat_models.rendering import create_renderer
+
+from .defaults import DEFAULT_MODEL, DEFAULT_SIZE
+from .photo_cameras import find_photo_cameras
+from .step_clock import Progress, StepClock, ignore_progress
+
+SMALLEST_SIZE = 64
+LEAST_OPACITY = 1 / 255
+"""Fainter Gaussians change no pixel of an 8-bit image, so they are left out."""
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class PhotoBytes:
+    """A photo that is not in a file."""
+
+    name: str
+    content: bytes
+
+
+PhotoSource = str | os.PathLike[str] | bytes | PhotoBytes | Photo
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a scene came about.
+
+    Attributes:
+        photos: Names of both photos.
+        working_size: (width, height) the photos were brought to, pixels.
+        camera_source: Where the cameras come from, in words.
+        camera_quality: Figures of the estimate; empty for given cameras.
+        near: z-depth of the nearest surface expected, world units.
+        far: z-depth of the farthest surface expected, world units.
+        gaussians_per_level: How many each stage made, coarsest first, without the invisible ones.
+        confident_share: Share of the photos' pixels whose depth both photos agree on, None if the
+            network does not match photos that way.
+        warnings: What the user should know.
+        seconds: By step, in order.
+        device: Where the network ran.
+    """
+
+    photos: tuple[str, str]
+    working_size: tuple[int, int]
+    camera_source: str
+    camera_quality: dict[str, float]
+    near: float
+    far: float
+    gaussians_per_level: tuple[int, ...]
+    confident_share: float | None
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+    device: str
+
+    def to_json(self) -> str:
+        """The report as a JSON document."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A scene made of two photos.
+
+    Attributes:
+        gaussians: In the world frame, on the CPU, without leading axes.
+        cameras: Of ``photos``, shape (2,), left first; the world is that of the given cameras,
+            else the left camera.
+        photos: RGB in [0, 1] as the network saw them: cropped alike, at the working size.
+        image_cameras: The cameras of the whole photos, in pixels.
+        report: How it came about.
+    """
+
+    gaussians: Gaussians
+    cameras: Cameras
+    photos: Float[Tensor, "2 3 height width"]
+    image_cameras: tuple[ImageCamera, ImageCamera]
+    report: Report
+
+    def write_ply(self, path: str | os.PathLike[str]) -> None:
+        """Writes the scene as 3DGS viewers read it, in the world frame."""
+        write_ply(Path(path), self.gaussians)
+
+    def write_cameras(self, path: str | os.PathLike[str]) -> None:
+        """Writes both cameras as a cameras.json that ``reconstruct(cameras=...)`` takes."""
+        left, right = self.image_cameras
+        near, far = self.report.near, self.report.far
+        pair = CameraPair(left.file, right.file, near=near, far=far)
+        write_cameras(Path(path), self.image_cameras, [pair], near, far)
+
+    def write_report(self, path: str | os.PathLike[str]) -> None:
+        """Writes the report as JSON."""
+        write_atomically(Path(path), self.report.to_json().encode())
+
+    def render(
+        self, cameras: Cameras, size: tuple[int, int]
+    ) -> Float[Tensor, "view 3 height width"]:
+        """RGB in [0, 1] seen by cameras of shape (view,), black where nothing is.
+
+        Args:
+            cameras: In the world frame.
+            size: (height, width) of the pictures.
+        """
+        with torch.no_grad():
+            drawn = create_renderer("cpu")(self.gaussians[None], cameras[None].to("cpu"), size)
+        return drawn.color[0].clamp(0, 1)
+
+
+def reconstruct(
+    left: PhotoSource,
+    right: PhotoSource,
+    *,
+    cameras: str | os.PathLike[str] | Cameras | None = None,
+    focal_px: float | None = None,
+    fov_degrees: float | None = None,
+    model: str | Path | HiSplat = DEFAULT_MODEL,
+    device: Device = "auto",
+    size: int = DEFAULT_SIZE,
+    progress: Progress = ignore_progress,
+) -> Reconstruction:
+    """The 3D scene of two photos.
+
+    Args:
+        left: First photo: path, file content, or decoded.
+        right: Second photo.
+        cameras: A camera file (cameras.json, transforms.json), or the cameras of both photos,
+            shape (2,). By default they are estimated from the photos.
+        focal_px: Focal length of both photos in their pixels, if cameras are estimated. By default
+            from EXIF, else a guess that is warned about.
+        fov_degrees: Horizontal field of view of both photos instead of ``focal_px``.
+        model: A bundled name, a .safetensors file, or a network in evaluation mode.
+        device: Where to load the network ("auto": a GPU if there is one); a given one stays where
+            it is.
+        size: Long side in pixels that the photos are brought to.
+        progress: Told about each step; may raise to cancel.
+
+    Raises:
+        ValueError: for photos or cameras that nothing can be made of, saying why; PhotoError,
+            CameraFileError, TwoViewError and CheckpointError are such errors.
+        OSError: if a file cannot be read.
+    """
+    clock = StepClock(progress)
+    clock.begin("reading the photos", 0.0)
+    photos = (_as_photo(left), _as_photo(right))
+    if size < SMALLEST_SIZE:
+        raise ValueError(f"Expected a working size of at least {SMALLEST_SIZE} px, got {size}.")
+
+    clock.begin("finding the cameras", 0.05)
+    found = find_photo_cameras(photos, cameras, focal_px, fov_degrees)
+
+    clock.begin("loading the network", 0.2)
+    network = model if isinstance(model, HiSplat) else load_model(model, choose_device(device))
+    images, seen = _at_working_size(photos, found.cameras, size, network.size_multiple)
+
+    where = next(network.parameters()).device
+    with torch.no_grad():
+        output = network(images[None].to(where), seen[None].to(where), clock.part(0.25, 0.95))
+    clock.begin("collecting the Gaussians", 0.95)
+    gaussians = output.gaussians.to("cpu")[0]
+    gaussians = gaussians[gaussians.opacities >= LEAST_OPACITY]
+    report = Report(
+        photos=(photos[0].name, photos[1].name),
+        working_size=(images.shape[-1], images.shape[-2]),
+        camera_source=found.source,
+        camera_quality=found.quality,
+        near=found.cameras.near.min().item(),
+        far=found.cameras.far.max().item(),
+        gaussians_per_level=tuple(
+            int((gaussians.level == level).sum()) for level in range(len(output.stages))
+        ),
+        confident_share=_confident_share(output),
+        warnings=(*photos[0].warnings, *photos[1].warnings, *found.warnings),
+        seconds=clock.finish(),
+        device=str(where),
+    )
+    return Reconstruction(gaussians, seen, images, found.image_cameras, report)
+
+
+def choose_device(device: Device) -> torch.device:
+    """The device meant; "auto" is a GPU where torch and gsplat can use one.
+
+    Raises:
+        ValueError: for "cuda" without a GPU.
+    """
+    if device == "auto":
+        usable = torch.cuda.is_available() and importlib.util.find_spec("gsplat") is not None
+        return torch.device("cuda" if usable else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("This torch sees no CUDA GPU; use --device cpu.")
+    return torch.device(device)
+
+
+def _as_photo(source: PhotoSource) -> Photo:
+    if isinstance(source, Photo):
+        return source
+    if isinstance(source, PhotoBytes):
+        return load_photo(source.content, source.name)
+    return load_photo(source)
+
+
+def _at_working_size(
+    photos: tuple[Photo, Photo], cameras: Cameras, size: int, multiple: int
+) -> tuple[Float[Tensor, "2 3 height width"], Cameras]:
+    """Both photos cropped to the same proportions and resized, and their cameras."""
+    aspect = shared_aspect(*photos)
+    cropped = [crop_to_aspect(photo, aspect) for photo in photos]
+    shape = working_size(round(1000 * aspect), 1000, size, multiple)
+    images = torch.stack([to_tensor(photo, shape) for photo, _ in cropped])
+    intrinsics = [
+        crop_intrinsics(k, box) for k, (_, box) in zip(cameras.intrinsics, cropped, strict=True)
+    ]
+    return images, replace(cameras, intrinsics=torch.stack(intrinsics))
+
+
+def _confident_share(output: HiSplatOutput) -> float | None:
+    if output.prior is None:
+        return None
+    trusted = output.prior.stages[-1].evidence[:, :, EVIDENCE_NAMES.index("trusted")]
+    return trusted.mean().item()

@@ -1,0 +1,77 @@
+"""Reconstructions one after the other, with a network that is loaded once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hisplat_models.cameras import Cameras
+from hisplat_models.checkpoints import load_model
+from hisplat_models.network import HiSplat
+
+from .reconstruction import Device, PhotoBytes, Reconstruction, choose_device, reconstruct
+from .session import Session
+from .step_clock import Progress
+
+WARM_UP_SIDE = 64
+
+
+@dataclass(frozen=True)
+class ReconstructionRequest:
+    """Two photos and what is known about their cameras; see ``reconstruct``."""
+
+    left: Path | PhotoBytes
+    right: Path | PhotoBytes
+    cameras: Path | None = None
+    focal_px: float | None = None
+    fov_degrees: float | None = None
+
+
+class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
+    """A worker that owns one network.
+
+    Args:
+        model: A bundled name or a .safetensors file.
+        device: Where to load it.
+        size: Working size of all reconstructions.
+        warm_up: Whether to compile everything on a tiny pair before the first request.
+    """
+
+    def __init__(self, model: str, device: Device, size: int, warm_up: bool) -> None:
+        super().__init__(lambda: _prepared(model, device, size, warm_up))
+
+
+def _prepared(
+    model: str, device: Device, size: int, warm_up: bool
+) -> Callable[[ReconstructionRequest, Progress], Reconstruction]:
+    network = load_model(model, choose_device(device))
+    if warm_up:
+        _warm_up(network)
+
+    def work(request: ReconstructionRequest, progress: Progress) -> Reconstruction:
+        return reconstruct(
+            request.left,
+            request.right,
+            cameras=request.cameras,
+            focal_px=request.focal_px,
+            fov_degrees=request.fov_degrees,
+            model=network,
+            size=size,
+            progress=progress,
+        )
+
+    return work
+
+
+def _warm_up(network: HiSplat) -> None:
+    """One tiny reconstruction, so that compiled kernels are ready for the first photos."""
+    side = WARM_UP_SIDE
+    noise = torch.rand(1, 2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    pose = torch.eye(4).repeat(1, 2, 1, 1)
+    pose[0, 1, 0, 3] = 0.2
+    intrinsics = torch.tensor([[1.0, 0, 0.5], [0, 1.0, 0.5], [0, 0, 1.0]]).expand(1, 2, 3, 3)
+    cameras = Cameras(pose, intrinsics, torch.full((1, 2), 1.0), torch.full((1, 2), 10.0))
+    where = next(network.parameters()).device
+    with torch.no_grad():
+        network(noise.to(where), cameras.to(where))
