@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 import torch.distributed as dist
 import tyro
+
 from hisplat_models.checkpoints import load_model
 from hisplat_models.config import PRESETS
 from hisplat_models.network import HiSplat
@@ -81,7 +82,7 @@ class Train:
         model = load_model(self.init)
         if model.config != PRESETS[self.preset]:
             raise ValueError(
-                f"The weights {self.init} are not of preset {self.preset!r}; pass --preset to match."
+                f"{self.init} holds another network than {self.preset!r}; pass the right --preset."
             )
         return model
 
@@ -123,7 +124,13 @@ def _progress_line(trainer: Trainer):
     if trainer.rank:
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("training"),

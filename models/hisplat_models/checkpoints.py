@@ -24,7 +24,9 @@ class CheckpointError(ValueError):
     """Weights that cannot be found, read, or fitted into the network; says what to do."""
 
 
-def load_model(name_or_path: str | Path = "hisplat-small", device: str | torch.device = "cpu") -> HiSplat:
+def load_model(
+    name_or_path: str | Path = "hisplat-small", device: str | torch.device = "cpu"
+) -> HiSplat:
     """A network with trained weights, in evaluation mode.
 
     Args:
@@ -84,7 +86,7 @@ def read_checkpoint(path: Path) -> tuple[HiSplatConfig, dict[str, Tensor]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            state = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"Cannot read {path} as safetensors: {error}.") from error
     if _METADATA_KEY not in metadata:
@@ -107,7 +109,9 @@ def config_from_dict(values: dict[str, Any]) -> HiSplatConfig:
         values["vit"] = ViTConfig(**values["vit"]) if values["vit"] else None
         return HiSplatConfig(**values)
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"The file's configuration does not fit this version: {error}.") from error
+        raise CheckpointError(
+            f"The file's configuration does not fit this version: {error}."
+        ) from error
 
 
 def fit_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -20,7 +20,9 @@ def resize_maps(
     """Bilinear resize that keeps the corner samples in place (align_corners), as published."""
     if maps.shape[-2:] == (height, width):
         return maps
-    resized = F.interpolate(maps.flatten(0, 1), (height, width), mode="bilinear", align_corners=True)
+    resized = F.interpolate(
+        maps.flatten(0, 1), (height, width), mode="bilinear", align_corners=True
+    )
     return resized.unflatten(0, maps.shape[:2])
 
 

@@ -78,7 +78,7 @@ def gaussians_from_raw(
         level: Stage that made them.
         padding: Grid cells beyond the photo on each side; rows = stage height + 2 padding.
     """
-    b, v, channels, rows, cols = raw.shape
+    b, v, _, rows, cols = raw.shape
     height, width = rows - 2 * padding, cols - 2 * padding
     pixels = raw.permute(0, 1, 3, 4, 2)
     size = raw.new_tensor([width, height])

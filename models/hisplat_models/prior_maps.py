@@ -102,9 +102,7 @@ def prepare_prior(
     px = pixels_per_inverse_depth(cameras, height, width)
     layers = layered_stages(prior, images)
     evidence = _evidence(prior, px)
-    coarse, middle, fine = (
-        _stage_prior(layer, evidence, prior, px, sh_degree) for layer in layers
-    )
+    coarse, middle, fine = (_stage_prior(layer, evidence, prior, px, sh_degree) for layer in layers)
     return PriorMaps((coarse, middle, fine), prior.candidates, px, prior.coarse_cost)
 
 

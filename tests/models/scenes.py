@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from hisplat_models.cameras import Cameras
 from hisplat_models.example import Example
 from hisplat_models.gaussians import Gaussians

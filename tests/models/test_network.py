@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+
 from hisplat_models.cameras import Cameras
 from hisplat_models.config import PRESETS, HiSplatConfig, StageConfig, ViTConfig
 from hisplat_models.example import collate
@@ -17,9 +18,10 @@ SMALL = PRESETS["hisplat-small"]
 # The published structure with tiny widths.
 TINY = dataclasses.replace(
     PRESETS["hisplat"],
-    stages=tuple(
-        StageConfig(stride, width, 3, 4, 1, 16, 3, depth)
-        for stride, width, depth in [(4, 16, "cost_volume"), (2, 8, "residual"), (1, 8, "limited")]
+    stages=(
+        StageConfig(4, 16, 3, 4, 1, 16, 3, "cost_volume"),
+        StageConfig(2, 8, 3, 4, 1, 16, 3, "residual"),
+        StageConfig(1, 8, 3, 4, 1, 16, 3, "limited"),
     ),
     size_multiple=16,
     cnn_widths=(8, 8, 16),

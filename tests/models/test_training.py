@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from hisplat_models.checkpoints import CheckpointError, load_model, save_model
 from hisplat_models.config import PRESETS, HiSplatConfig, StageConfig
 from hisplat_models.example import Example, collate

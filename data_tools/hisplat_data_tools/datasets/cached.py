@@ -8,9 +8,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from hisplat_models.cameras import Cameras
 from hisplat_models.example import Example
-from torch import Tensor
 
 
 @runtime_checkable
@@ -46,7 +47,9 @@ class CachedDataset:
         try:
             return _read(path)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"Cannot read the cached example {path}: {error}; delete it.") from error
+            raise ValueError(
+                f"Cannot read the cached example {path}: {error}; delete it."
+            ) from error
 
 
 def _write(path: Path, example: Example) -> None:

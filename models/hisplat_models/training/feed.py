@@ -6,7 +6,7 @@ processes see exactly the samples that one uninterrupted process would.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,7 +35,9 @@ class Sample:
 
     def to(self, device: torch.device) -> "Sample":
         """All tensors moved to a device."""
-        example = Example(**{f.name: _moved(getattr(self.example, f.name), device) for f in fields(Example)})
+        example = Example(
+            **{f.name: _moved(getattr(self.example, f.name), device) for f in fields(Example)}
+        )
         prior = self.prior
         if prior is not None:
             prior = MatchingPrior(
@@ -44,7 +46,7 @@ class Sample:
         return Sample(example, prior)
 
 
-def _moved(value: object, device: torch.device) -> object:
+def _moved(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, Tensor | Cameras) else value
 
 
@@ -175,31 +177,28 @@ def _mirrored_cameras(cameras: Cameras) -> Cameras:
 def collate_samples(samples: Sequence[Sample]) -> Sample:
     """Samples with a batch axis of one as one batch."""
     examples, priors = [s.example for s in samples], [s.prior for s in samples]
-    joined = {
-        f.name: _joined([getattr(e, f.name) for e in examples]) for f in fields(Example)
-    }
+    joined = {f.name: _joined([getattr(e, f.name) for e in examples]) for f in fields(Example)}
     prior = None
     if all(p is not None for p in priors):
         prior = MatchingPrior(
-            **{f.name: torch.cat([getattr(p, f.name) for p in priors]) for f in fields(MatchingPrior)}
+            **{
+                f.name: torch.cat([getattr(p, f.name) for p in priors])
+                for f in fields(MatchingPrior)
+            }
         )
     return Sample(Example(**joined), prior)
 
 
-def _joined(values: list) -> object:
+def _joined(values: list[Any]) -> Any:
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(values)
     if isinstance(first, Cameras):
-        return Cameras(
-            *(torch.cat([getattr(c, f.name) for c in values]) for f in fields(Cameras))
-        )
+        return Cameras(*(torch.cat([getattr(c, f.name) for c in values]) for f in fields(Cameras)))
     return None if first is None else [name for names in values for name in names]
 
 
-def batches(
-    samples: TrainingSamples, order: BatchOrder, workers: int
-) -> DataLoader[Sample]:
+def batches(samples: TrainingSamples, order: BatchOrder, workers: int) -> DataLoader[Sample]:
     """A loader that computes samples in ``workers`` forked processes (0: in this one)."""
     return DataLoader(
         samples,

@@ -123,7 +123,9 @@ class Trainer:
     @property
     def averaged_model(self) -> HiSplat:
         """The network with averaged weights."""
-        return self.averaged.module
+        averaged = self.averaged.module
+        assert isinstance(averaged, HiSplat)
+        return averaged
 
     def resume(self) -> bool:
         """Takes up the run in ``run_dir``; False if there is none."""
@@ -274,7 +276,7 @@ class Trainer:
             file.write(json.dumps(record, default=str) + "\n")
 
 
-class _scalar_writer:  # noqa: N801 - used like a function
+class _scalar_writer:
     """TensorBoard scalars where TensorBoard is installed; log.jsonl has them in any case."""
 
     def __init__(self, run_dir: Path, enabled: bool):

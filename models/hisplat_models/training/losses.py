@@ -1,5 +1,6 @@
 """What the network is trained for: novel views at every level, and the right depth candidate."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,9 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..cameras import Cameras
 from ..example import Example
-from ..gaussians import Gaussians
 from ..network import HiSplatOutput
 from ..prior_maps import squash
 from ..rendering import Renderer
@@ -64,29 +63,30 @@ def training_loss(
         terms[name] = float(value.detach())
         weighted.append(weight * value)
 
-    for level, (gaussians, weight) in enumerate(zip(output.accumulated, settings.levels, strict=True)):
+    last = len(output.accumulated) - 1
+    for level, (gaussians, weight) in enumerate(
+        zip(output.accumulated, settings.levels, strict=True)
+    ):
         if weight == 0:
             continue
-        color, alpha = _render_targets(gaussians, example, renderer, background)
-        target = example.target_images
+        # One target view is enough for the coarse levels; their weight is small.
+        views = slice(None) if level == last else slice(1)
+        target = example.target_images[:, views]
+        rendering = renderer(gaussians, example.target_cameras[:, views], _size(target), background)
+        color, alpha = rendering.color, rendering.alpha
         color = color * channel_gains(color.detach(), target)[..., None, None]
         difference = (color - target).flatten(1)
         add(f"mse_{level}", difference.square().mean(1), weight * settings.mse)
         add(f"l1_{level}", difference.abs().mean(1), weight * settings.l1)
-        if level == len(output.accumulated) - 1:
+        if level == last:
             add("transmittance", (1 - alpha).flatten(1).mean(1), settings.transmittance)
     if example.context_depth is not None and output.prior is not None:
         _add_depth_terms(add, output, example.context_depth, settings)
     return LossReport(torch.stack(weighted).sum(), terms)
 
 
-def _render_targets(
-    gaussians: Gaussians, example: Example, renderer: Renderer, background: Tensor
-) -> tuple[Tensor, Tensor]:
-    cameras: Cameras = example.target_cameras
-    height, width = example.target_images.shape[-2:]
-    rendering = renderer(gaussians, cameras, (height, width), background)
-    return rendering.color, rendering.alpha
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
 
 
 def channel_gains(
@@ -97,7 +97,12 @@ def channel_gains(
     return (product / render.square().sum((-2, -1)).clamp_min(1e-6)).clamp(0.5, 2.0)
 
 
-def _add_depth_terms(add, output: HiSplatOutput, depth: Tensor, settings: LossSettings) -> None:
+def _add_depth_terms(
+    add: Callable[[str, Tensor, float], None],
+    output: HiSplatOutput,
+    depth: Tensor,
+    settings: LossSettings,
+) -> None:
     prior, logits = output.prior, output.stages[-1].candidate_logits
     assert prior is not None
     known = depth > 0
