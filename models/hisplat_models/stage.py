@@ -71,6 +71,8 @@ class Stage(nn.Module):
     on the analytic ones, and photo colours are left out of the inputs.
     """
 
+    raw_limits: Tensor
+
     # How far learned raw channels may leave the analytic ones: offset, scale, rotation, colour.
     RAW_LIMITS = (2.0,) * 2 + (2.5,) * 3 + (1.0,) * 4 + (0.5,) * 3
     OPACITY_LIMIT = 4.0
