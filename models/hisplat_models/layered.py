@@ -43,7 +43,7 @@ class LayeredSettings:
     """Opacity at eighth resolution."""
     coarse_margin: float = 0.2
     """Width of the border around the coarsest level, share of the photo's long side."""
-    color_tolerance: float = 0.1
+    color_tolerance: float = 0.05
     """Relative difference from the background's inverse depth at which a pixel's colour counts
     1/e as much for it."""
     color_radius_px: int = 16

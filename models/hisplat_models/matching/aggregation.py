@@ -16,7 +16,7 @@ UNREACHABLE = 20000  # path cost beyond the first and last plane; adding a penal
 
 @intrinsic
 def _add(typing_context, a, b):
-    """a + b in 16 bits."""
+    """A + b in 16 bits."""
 
     def build(context, builder, signature, args):
         return builder.add(args[0], args[1])
@@ -26,7 +26,7 @@ def _add(typing_context, a, b):
 
 @intrinsic
 def _subtract(typing_context, a, b):
-    """a - b in 16 bits."""
+    """A - b in 16 bits."""
 
     def build(context, builder, signature, args):
         return builder.sub(args[0], args[1])
@@ -36,7 +36,7 @@ def _subtract(typing_context, a, b):
 
 @intrinsic
 def _smaller(typing_context, a, b):
-    """min(a, b) in 16 bits."""
+    """Minimum in 16 bits."""
 
     def build(context, builder, signature, args):
         return builder.select(builder.icmp_signed("<", args[0], args[1]), args[0], args[1])

@@ -88,37 +88,36 @@ def transfer(matrix, x, y, rho):
 
 def consistency_error(
     view: int, maps: list[np.ndarray], sweeps: list[Sweep], settings: MatchingSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Left-right error in pixels against the best agreeing view, and that view's number.
+) -> np.ndarray:
+    """Left-right error in pixels against the view that agrees best.
 
     A pixel goes to the other view by its own depth and comes back by the depth found there; the
-    error is the distance from where it started. Where no view sees it: the clamp value and -1.
+    error is the distance from where it started; the clamp value where no view sees it.
     """
     error = np.full(maps[view].shape, settings.max_consistency_px, np.float32)
-    partner = np.full(maps[view].shape, -1, np.int8)
     own = sweeps[view]
     for there in own.transfers:
         other = sweeps[there.other]
         back = next(t for t in other.transfers if t.other == view)
         _check(
-            maps[view], maps[there.other], there.other, there.matrix, back.matrix,
-            _rho_line(own), _rho_line(other), error, partner,
+            maps[view], maps[there.other], there.matrix, back.matrix,
+            rho_line(own), rho_line(other), error,
         )  # fmt: skip
-    return error, partner
+    return error
 
 
-def _rho_line(sweep: Sweep) -> np.ndarray:
+def rho_line(sweep: Sweep) -> np.ndarray:
     """(first, step) of a sweep's planes."""
     return np.array([sweep.rho_first, sweep.rho_step], np.float32)
 
 
 @njit(nogil=True, cache=True)
-def _check(own, other, number, there, back, own_rho, other_rho, error, partner):
+def _check(own, other, there, back, own_rho, other_rho, error):
     height, width = own.shape
     for y in range(height):
         for x in range(width):
             rho = own_rho[0] + own_rho[1] * own[y, x]
-            u, v, s = transfer(there, np.float32(x), np.float32(y), rho)
+            u, v, _ = transfer(there, np.float32(x), np.float32(y), rho)
             if not (u >= 0 and u < width and v >= 0 and v < height):
                 continue
             rho = other_rho[0] + other_rho[1] * other[int(v), int(u)]
@@ -127,101 +126,143 @@ def _check(own, other, number, there, back, own_rho, other_rho, error, partner):
             distance = np.sqrt(du * du + dv * dv)
             if distance < error[y, x]:
                 error[y, x] = distance
-                partner[y, x] = number
 
 
-def occlusion_aware_cost(
+@dataclass(frozen=True)
+class Surfaces:
+    """What the other views of a view have found; the leading axis of each field is over them."""
+
+    matrices: np.ndarray  # (N, 3, 4) transfers to them
+    lines: np.ndarray  # (N, 4): first rho, rho step, transfer's gain, margin in planes
+    planes: np.ndarray  # (N, H, W)
+    trusted: np.ndarray  # (N, H, W)
+
+
+def other_surfaces(
     view: int,
-    cost: np.ndarray,
-    trusted: list[np.ndarray],
     maps: list[np.ndarray],
+    trusted: list[np.ndarray],
     sweeps: list[Sweep],
     settings: MatchingSettings,
-) -> np.ndarray:
-    """The cost of the second pass: changed where ``view`` is not trusted yet.
-
-    What another view's trusted surface contradicts is expensive, what it hides (or what falls
-    outside its frame) says nothing; the rest keeps half its say. All else equal, the background
-    wins, because what only one view sees usually lies behind an edge.
-    """
-    own = sweeps[view]
-    result = cost.copy()
-    height, width, planes = cost.shape
-    state = np.zeros((height, width, planes), np.uint8) if len(own.transfers) > 1 else None
-    bias = np.rint(settings.background_bias * COST_SCALE * np.arange(planes) / planes).astype(
-        np.int64
+) -> Surfaces:
+    """The maps of all views that ``view`` is matched with."""
+    transfers = sweeps[view].transfers
+    others = [sweeps[t.other] for t in transfers]
+    return Surfaces(
+        matrices=np.stack([t.matrix for t in transfers]),
+        lines=np.array(
+            [
+                [o.rho_first, o.rho_step, t.gain, settings.occlusion_margin_px / o.step_px]
+                for t, o in zip(transfers, others, strict=True)
+            ],
+            np.float32,
+        ),
+        planes=np.stack([maps[t.other] for t in transfers]),
+        trusted=np.stack([trusted[t.other] for t in transfers]),
     )
-    constants = np.rint(
-        np.array([settings.neutral_cost, settings.contradiction_cost]) * COST_SCALE
-    ).astype(np.int64)
-    if state is None:
-        state = np.zeros((1, 1, planes), np.uint8)
-    for number, there in enumerate(own.transfers):
-        other = sweeps[there.other]
-        line = np.array(
-            [other.rho_first, other.rho_step, there.gain,
-             settings.occlusion_margin_px / other.step_px], np.float32,
-        )  # fmt: skip
-        _occlusion_states(
-            trusted[view], maps[there.other], trusted[there.other], there.matrix, _rho_line(own),
-            line, number == len(own.transfers) - 1, cost, bias, constants, state, result,
-        )  # fmt: skip
-    return result
+
+
+def make_occlusion_aware(
+    cost: np.ndarray,
+    plane: np.ndarray,
+    trusted: np.ndarray,
+    surfaces: Surfaces,
+    sweep: Sweep,
+    settings: MatchingSettings,
+) -> None:
+    """Turns the cost of the first pass, in place, into that of the second.
+
+    Trusted pixels are anchored to their choice: the distance from it is their cost. Of the rest,
+    what another view's trusted surface contradicts is expensive, what it hides (or what falls
+    outside its frame) says nothing, and anything else keeps half its say. All else equal the
+    background wins, because what only one view sees usually lies behind an edge.
+    """
+    planes = cost.shape[2]
+    bias = settings.second_background_bias * COST_SCALE * np.arange(planes) / planes
+    anchor = np.minimum(np.arange(planes) * settings.anchor_cost, settings.anchor_limit)
+    _second_cost(
+        cost, plane, trusted, surfaces.matrices, surfaces.lines, surfaces.planes,
+        surfaces.trusted, rho_line(sweep), np.rint(bias).astype(np.uint8),
+        np.rint(anchor * COST_SCALE).astype(np.uint8),
+        round(settings.neutral_cost * COST_SCALE), round(settings.contradiction_cost * COST_SCALE),
+    )  # fmt: skip
+
+
+_HIDDEN, _SEEN, _CONTRADICTED = 0, 1, 2  # of several views the highest verdict holds
 
 
 @njit(nogil=True, cache=True)
-def _occlusion_states(
-    trusted, other, other_trusted, matrix, own_rho, line, last, cost, bias, constants, state, result
-):
-    """States grow over the views: 0 neutral, 1 seen, 2 contradicted; the last view applies them."""
+def _second_cost(
+    cost, plane, trusted, matrices, lines, other_planes, other_trusted, own_rho, bias, anchor,
+    neutral, contradiction,
+):  # fmt: skip
     height, width, planes = cost.shape
-    shared = state.shape[0] == height
     for y in range(height):
         for x in range(width):
+            curve = cost[y, x]
             if trusted[y, x]:
+                choice = int(plane[y, x] + np.float32(0.5))
+                for d in range(planes):
+                    curve[d] = anchor[abs(d - choice)]
                 continue
-            row = state[y, x] if shared else state[0, 0]
-            if not shared:
-                row[:] = 0
             for d in range(planes):
                 rho = own_rho[0] + own_rho[1] * np.float32(d)
-                u, v, s = transfer(matrix, np.float32(x), np.float32(y), rho)
-                if u >= 0 and u < width and v >= 0 and v < height:
-                    qx, qy = int(u), int(v)
-                    found = np.uint8(1)
-                    if other_trusted[qy, qx]:
-                        ahead = (rho * line[2] / s - line[0]) / line[1] - other[qy, qx]
-                        if ahead > line[3]:
-                            found = np.uint8(2)
-                        elif ahead < -line[3]:
-                            found = np.uint8(0)
-                    row[d] = max(row[d], found)
-            if last:
-                for d in range(planes):
-                    c = np.int64(cost[y, x, d])
-                    if row[d] == 2:
-                        c = max(c, constants[0]) + constants[1]
-                    elif row[d] == 1:
-                        c = (c + constants[0]) // 2
-                    else:
-                        c = constants[0]
-                    result[y, x, d] = np.uint8(c + bias[d])
+                verdict = _HIDDEN
+                for k in range(matrices.shape[0]):
+                    _, seen = _look(
+                        matrices[k], lines[k], other_planes[k], other_trusted[k], x, y, rho
+                    )
+                    verdict = max(verdict, seen)
+                c = np.int64(curve[d])
+                if verdict == _CONTRADICTED:
+                    c = max(c, neutral) + contradiction
+                elif verdict == _SEEN:
+                    c = (c + neutral) // 2
+                else:
+                    c = neutral
+                curve[d] = np.uint8(min(c + bias[d], 255))
 
 
 @njit(nogil=True, cache=True)
-def visibility(own, other, other_trusted, matrix, own_rho, line, inside, occluded):
-    """Marks pixels whose choice falls into the other frame, and those its surface hides."""
-    height, width = own.shape
+def _look(matrix, line, other, other_trusted, x, y, rho):
+    """Whether a point falls into another view's frame, and the verdict of its surface there."""
+    height, width = other.shape
+    u, v, s = transfer(matrix, np.float32(x), np.float32(y), rho)
+    if not (u >= 0 and u < width and v >= 0 and v < height):
+        return False, _HIDDEN
+    qx, qy = int(u), int(v)
+    if not other_trusted[qy, qx]:
+        return True, _SEEN
+    ahead = (rho * line[2] / s - line[0]) / line[1] - other[qy, qx]
+    if ahead > line[3]:
+        return True, _CONTRADICTED
+    return True, _HIDDEN if ahead < -line[3] else _SEEN
+
+
+def visibility(
+    plane: np.ndarray, surfaces: Surfaces, sweep: Sweep
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels whose choice falls into another frame, and those that a surface there hides."""
+    inside, occluded = np.zeros(plane.shape, np.bool_), np.zeros(plane.shape, np.bool_)
+    _visibility(
+        plane, surfaces.matrices, surfaces.lines, surfaces.planes, surfaces.trusted,
+        rho_line(sweep), inside, occluded,
+    )  # fmt: skip
+    return inside, occluded
+
+
+@njit(nogil=True, cache=True)
+def _visibility(plane, matrices, lines, other_planes, other_trusted, own_rho, inside, occluded):
+    height, width = plane.shape
     for y in range(height):
         for x in range(width):
-            rho = own_rho[0] + own_rho[1] * own[y, x]
-            u, v, s = transfer(matrix, np.float32(x), np.float32(y), rho)
-            if u >= 0 and u < width and v >= 0 and v < height:
-                inside[y, x] = True
-                qx, qy = int(u), int(v)
-                ahead = (rho * line[2] / s - line[0]) / line[1] - other[qy, qx]
-                if other_trusted[qy, qx] and ahead < -line[3]:
-                    occluded[y, x] = True
+            rho = own_rho[0] + own_rho[1] * plane[y, x]
+            for k in range(matrices.shape[0]):
+                found, verdict = _look(
+                    matrices[k], lines[k], other_planes[k], other_trusted[k], x, y, rho
+                )
+                inside[y, x] |= found
+                occluded[y, x] |= found and verdict == _HIDDEN
 
 
 @njit(nogil=True, cache=True)
@@ -233,7 +274,7 @@ def add_partner_color(own, matrix, own_rho, agrees, other_image, total, count):
             if not agrees[y, x]:
                 continue
             rho = own_rho[0] + own_rho[1] * own[y, x]
-            u, v, s = transfer(matrix, np.float32(x), np.float32(y), rho)
+            u, v, _ = transfer(matrix, np.float32(x), np.float32(y), rho)
             u = min(max(u - np.float32(0.5), np.float32(0)), np.float32(width - 1))
             v = min(max(v - np.float32(0.5), np.float32(0)), np.float32(height - 1))
             x0, y0 = min(int(u), width - 2), min(int(v), height - 2)

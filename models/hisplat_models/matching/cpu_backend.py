@@ -12,7 +12,9 @@ from .consistency import (
     Selection,
     add_partner_color,
     consistency_error,
-    occlusion_aware_cost,
+    make_occlusion_aware,
+    other_surfaces,
+    rho_line,
     select,
     visibility,
 )
@@ -55,12 +57,15 @@ def match_scene(
 
     costs, totals, first = zip(*_each(first_pass, views, threads), strict=True)
     first_maps = [s.plane for s in first]
-    checks = _each(lambda v: consistency_error(v, first_maps, sweeps, settings), views, threads)
-    trusted = [error <= settings.tolerance_px for error, _ in checks]
+    errors = _each(lambda v: consistency_error(v, first_maps, sweeps, settings), views, threads)
+    trusted = [error <= settings.tolerance_px for error in errors]
 
     def second_pass(view: int) -> Selection:
-        cost = occlusion_aware_cost(view, costs[view], trusted, first_maps, sweeps, settings)
-        total = aggregate(cost, gray[view], settings)
+        surfaces = other_surfaces(view, first_maps, trusted, sweeps, settings)
+        make_occlusion_aware(
+            costs[view], first_maps[view], trusted[view], surfaces, sweeps[view], settings
+        )
+        total = aggregate(costs[view], gray[view], settings)
         _replace_untrusted(total, trusted[view], totals[view])
         return select(totals[view])
 
@@ -68,7 +73,7 @@ def match_scene(
     maps = [s.plane for s in second]
 
     def finish(view: int) -> dict[str, np.ndarray]:
-        error, partner = consistency_error(view, maps, sweeps, settings)
+        error = consistency_error(view, maps, sweeps, settings)
         return _describe(
             view, first[view], second[view], trusted[view], error <= settings.tolerance_px, error,
             totals[view], maps, photos, sweeps, settings,
@@ -116,7 +121,7 @@ def _describe(
     background = background.repeat(4, 0).repeat(4, 1)
     fill = fill_by_fit(maps[view], trusted, photos[view], background, settings)
     fill = np.clip(fill, 0, planes - 1)
-    choice = np.where(trusted, maps[view], fill)
+    choice = np.where(trusted, maps[view], fill).astype(np.float32)
     candidates = np.stack(
         [choice, first.plane, second.plane, second.runner_up, fill, background]
     ).astype(np.float32)
@@ -148,7 +153,7 @@ def _cost_at(total: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 def _coarse_cost(total: np.ndarray, coarse_planes: int) -> np.ndarray:
     """Minimum over 8x8 pixels and over the planes nearest to each coarse one, squashed."""
-    height, width, planes = total.shape
+    planes = total.shape[2]
     pooled = _pool(total)
     cuts = (np.arange(coarse_planes) - 0.5) / (coarse_planes - 1) * (planes - 1)
     starts = np.clip(np.ceil(cuts), 0, planes - 1).astype(np.int64)
@@ -175,27 +180,17 @@ def _add_visibility(
     settings: MatchingSettings,
 ) -> None:
     """Adds mean colours and the evidence that needs the final maps of all views."""
-    for view, result in enumerate(results):
-        shape = result["choice"].shape
-        own = sweeps[view]
-        own_rho = np.array([own.rho_first, own.rho_step], np.float32)
-        inside, occluded = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-        total, count = photos[view].copy(), np.ones(shape, np.float32)
-        choice = result["choice"].astype(np.float32)
+    maps = [result["choice"] for result in results]
+    trusted = [result["trusted"] for result in results]
+    for view, (result, own) in enumerate(zip(results, sweeps, strict=True)):
+        surfaces = other_surfaces(view, maps, trusted, sweeps, settings)
+        inside, occluded = visibility(maps[view], surfaces, own)
+        total, count = photos[view].copy(), np.ones(maps[view].shape, np.float32)
         for there in own.transfers:
-            other = sweeps[there.other]
-            line = np.array(
-                [other.rho_first, other.rho_step, there.gain,
-                 settings.occlusion_margin_px / other.step_px], np.float32,
-            )  # fmt: skip
-            other_result = results[there.other]
-            visibility(
-                choice, other_result["choice"].astype(np.float32), other_result["trusted"],
-                there.matrix, own_rho, line, inside, occluded,
-            )  # fmt: skip
             add_partner_color(
-                choice, there.matrix, own_rho, result["trusted"], photos[there.other], total, count
-            )
+                maps[view], there.matrix, rho_line(own), trusted[view], photos[there.other],
+                total, count,
+            )  # fmt: skip
         result["color"] = (total / count[..., None]).transpose(2, 0, 1)
         named = {
             "trusted": result["trusted"],

@@ -17,6 +17,8 @@ class MatchingSettings:
     """Cost of each differing bit of the 9x7 census."""
     census_limit: int = 40
     """Differing bits above this many cost no more."""
+    census_margin: float = 1.0
+    """Levels by which a neighbour must exceed the centre to count as brighter: less is noise."""
     color_weight: float = 0.5
     """Cost of one level of mean absolute RGB difference."""
     color_limit: float = 10.0
@@ -37,15 +39,21 @@ class MatchingSettings:
     """Second pass: cost of hypotheses hidden from the other view or outside it."""
     contradiction_cost: float = 10.0
     """Second pass: added to hypotheses the other view sees through."""
-    background_bias: float = 1.0
-    """Second pass: cost of the nearest plane over the farthest."""
+    background_bias: float = 2.0
+    """Cost of the nearest plane over the farthest: where nothing else tells, the far one wins."""
+    second_background_bias: float = 1.0
+    """Second pass: added to that bias."""
+    anchor_cost: float = 6.0
+    """Second pass: cost of each plane between a hypothesis and a trusted pixel's choice."""
+    anchor_limit: float = 28.0
+    """Highest cost of that distance."""
     fill_scales_px: tuple[float, float, float] = (4.0, 16.0, 64.0)
     """Window sizes of the moving-least-squares fill, tried in this order."""
     fill_color_sigma: float = 0.03
     """Colour difference (0-1 scale) at which a trusted pixel loses its say in a fill."""
     fill_slope: float = 0.5
     """Share of the fitted slope that fills follow."""
-    fill_min_weight: float = 3.0
+    fill_min_weight: float = 6.0
     """Sum of weights that a window needs to be used."""
     background_quantile: float = 0.1
     """Quantile of trusted inverse depths around a pixel that stands for its background."""

@@ -10,7 +10,7 @@ from numba import njit
 from .geometry import Sweep
 from .settings import MatchingSettings
 
-COST_SCALE = 5  # the highest cost of either pass, 48 + 1, still fits into a byte
+COST_SCALE = 5  # the highest cost of either pass, 51 with both biases, still fits into a byte
 CHANNEL_LEVELS = 510  # two per 8-bit level, so that 12 bits of weights fit beside them
 CENSUS_ROWS, CENSUS_COLUMNS = 7, 9
 NOWHERE = 255  # colour cost that marks samples outside the other frame
@@ -40,6 +40,7 @@ def sweep_cost(
     rho = (sweep.rho_first + sweep.rho_step * np.arange(sweep.planes)).astype(np.float32)
     bits = np.minimum(np.arange(CENSUS_ROWS * CENSUS_COLUMNS), settings.census_limit)
     census_cost = np.rint(bits * settings.census_weight * COST_SCALE).astype(np.uint8)
+    margin = np.int16(round(settings.census_margin * CHANNEL_LEVELS * 16 / 255))
     outside = round(settings.outside_cost * COST_SCALE)
     color_weight = np.float32(settings.color_weight * COST_SCALE * 255 / (CHANNEL_LEVELS * 16) / 3)
     color_limit = np.float32(settings.color_limit * COST_SCALE)
@@ -48,15 +49,29 @@ def sweep_cost(
         volume = np.empty((height, width, sweep.planes), np.uint8)
         mark = outside if len(others) == 1 else NOWHERE
         _fill_cost(
-            reference, other, transfer.matrix, rho, census_cost, color_weight, color_limit, mark,
-            volume,
+            reference, other, transfer.matrix, rho, census_cost, margin, color_weight, color_limit,
+            mark, volume,
         )  # fmt: skip
         volumes.append(volume)
-    return volumes[0] if len(volumes) == 1 else _mean_where_seen(np.stack(volumes), outside)
+    cost = volumes[0] if len(volumes) == 1 else _mean_where_seen(np.stack(volumes), outside)
+    bias = settings.background_bias * COST_SCALE / sweep.planes * np.arange(sweep.planes)
+    _add_bias(cost, np.rint(bias).astype(np.uint8))
+    return cost
 
 
 @njit(nogil=True, cache=True)
-def _fill_cost(reference, other, matrix, rho, census_cost, color_weight, color_limit, mark, volume):
+def _add_bias(cost, bias):
+    for y in range(cost.shape[0]):
+        for x in range(cost.shape[1]):
+            curve = cost[y, x]
+            for d in range(bias.size):
+                curve[d] += bias[d]
+
+
+@njit(nogil=True, cache=True)
+def _fill_cost(
+    reference, other, matrix, rho, census_cost, margin, color_weight, color_limit, mark, volume
+):
     height, width = reference.shape
     planes = rho.size
     reach_y, reach_x = CENSUS_ROWS // 2, CENSUS_COLUMNS // 2
@@ -68,6 +83,7 @@ def _fill_cost(reference, other, matrix, rho, census_cost, color_weight, color_l
         _gray_row(reference[y], gray[y])
     signs = np.empty((CENSUS_ROWS * CENSUS_COLUMNS, width), np.int16)
     count = np.empty(width, np.int16)
+    centre = np.empty(width, np.int16)
     row_cost = np.empty((planes, width), np.uint8)
     index = np.empty(width, np.int32)
     weight_x = np.empty(width, np.int32)
@@ -84,10 +100,11 @@ def _fill_cost(reference, other, matrix, rho, census_cost, color_weight, color_l
         y = last - reach_y
         if y < 0:
             continue
-        _reference_signs(gray, y, signs)
+        _reference_signs(gray, y, margin, signs)
         for d in range(planes):
             count[:] = 0
-            centre = warped[y % CENSUS_ROWS, d][reach_x : reach_x + width]
+            for x in range(width):
+                centre[x] = warped[y % CENSUS_ROWS, d, reach_x + x] + margin
             for dy in range(CENSUS_ROWS):
                 row = warped[min(max(y + dy - reach_y, 0), height - 1) % CENSUS_ROWS, d]
                 for dx in range(CENSUS_COLUMNS):
@@ -183,7 +200,7 @@ def _replicate(row, reach):
 
 
 @njit(nogil=True, cache=True)
-def _reference_signs(gray, y, signs):
+def _reference_signs(gray, y, margin, signs):
     """The census of a row of the reference view: 1 where a neighbour is brighter."""
     height = gray.shape[0]
     width = signs.shape[1]
@@ -194,7 +211,7 @@ def _reference_signs(gray, y, signs):
         for dx in range(CENSUS_COLUMNS):
             out = signs[dy * CENSUS_COLUMNS + dx]
             for x in range(width):
-                out[x] = np.int16(row[dx + x] > centre[x])
+                out[x] = np.int16(row[dx + x] > centre[x] + margin)
 
 
 @njit(nogil=True, cache=True)
