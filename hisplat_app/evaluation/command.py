@@ -2,9 +2,10 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -12,6 +13,8 @@ from hisplat_data_tools.datasets import PosedFolderDataset, read_stereo_folder
 from hisplat_models.checkpoints import load_model
 from hisplat_models.rendering import create_renderer
 
+from ..commands.console import console
+from ..defaults import DEFAULT_MODEL
 from .disparity import DisparityMethod, NetworkDisparity, evaluate_disparity, sgbm_disparity
 from .folders import find_folders
 from .methods import Method, nearest_photo, single_plane
@@ -32,62 +35,75 @@ class Evaluate:
     at the cameras of its targets; stereo folders (left.png, right.png, disparity.npy, calib.json)
     are measured in disparity. Beside the network: the nearest photo, one plane, OpenCV StereoSGBM,
     and the network before training.
+
+    For example:
+
+      hisplat evaluate --data photos --output metrics.json --html report.html
+      hisplat evaluate --data photos/fox --output fox.json --cameras both --model mine.safetensors
     """
 
-    data: Path
+    data: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """A posed folder, a stereo folder, or a folder of such."""
-    output: Path
-    """Where to write all numbers (JSON)."""
-    model: str = "hisplat-small"
-    """A bundled model, the path of a .safetensors file, or "none" for the baselines alone."""
-    size: int = 384
-    """Long side of photos and targets in pixels."""
+    output: Annotated[Path, tyro.conf.arg(metavar="METRICS.JSON")]
+    """Where to write all numbers."""
+    model: Annotated[str, tyro.conf.arg(metavar="NAME|PATH")] = DEFAULT_MODEL
+    """A bundled network, a .safetensors file, or "none" for the baselines alone."""
+    size: Annotated[int, tyro.conf.arg(metavar="PX")] = 384
+    """Long side of the photos, and of the targets."""
+    target_size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
+    """Long side of the targets, if another: twice --size shows whether gaps open."""
     cameras: Literal["given", "estimated", "both"] = "given"
     """The stated cameras, cameras estimated from the two photos, or one after the other."""
     focal_guess: bool = False
     """With estimated cameras: guess the focal length too instead of taking the stated one."""
-    scenes: tuple[str, ...] = ()
+    scenes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
     """Names of the subfolders to evaluate; all by default."""
     baselines: bool = True
     """Whether to evaluate the baselines too."""
-    html: Path | None = None
-    """Also write one page with pictures of every pair."""
+    html: Annotated[Path | None, tyro.conf.arg(metavar="REPORT.HTML")] = None
+    """Also write one page with the tables and pictures of every pair."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run; auto takes a GPU if there is one."""
     seed: int = 0
     """Of the bootstrap intervals."""
 
     def run(self) -> int:
-        """Evaluates; the exit status is 2 if the request or the data is wrong."""
-        console = Console(stderr=True)
-        try:
-            self._check()
-            evaluation = self._evaluate(console)
-            write_json(self.output, evaluation)
-            if self.html is not None:
-                write_page(self.html, evaluation)
-        except (ValueError, OSError) as error:
-            console.print(f"Error: {error}", style="red", markup=False, highlight=False)
-            return 2
+        """Evaluates and writes; 0 when done.
+
+        Raises:
+            ValueError: if the request or the data is wrong; OSError if files are missing.
+        """
+        self._check()
+        evaluation = self._evaluate()
+        write_json(self.output, evaluation)
+        if self.html is not None:
+            write_page(self.html, evaluation)
         show(Console(), evaluation)
         return 0
 
     def _check(self) -> None:
-        if self.size < SMALLEST_SIZE:
-            raise ValueError(f"--size must be at least {SMALLEST_SIZE}, got {self.size}.")
+        for option, size in (("--size", self.size), ("--target-size", self.target_size)):
+            if size is not None and size < SMALLEST_SIZE:
+                raise ValueError(f"{option} must be at least {SMALLEST_SIZE}, got {size}.")
         if self.model == NO_MODEL and not self.baselines:
             raise ValueError("Nothing to evaluate: --model none together with --no-baselines.")
+        for path in (self.output, self.html):
+            if path is not None and not path.parent.is_dir():
+                raise FileNotFoundError(f"Cannot write {path}: there is no folder {path.parent}.")
 
-    def _evaluate(self, console: Console) -> Evaluation:
+    def _evaluate(self) -> Evaluation:
         folders = find_folders(self.data, self.scenes)
         networks = self._networks()
         multiples = {network.model.size_multiple for network in networks.values()} or {16}
-        datasets = [PosedFolderDataset(p, self.size, max(multiples)) for p in folders.posed]
+        datasets = [
+            PosedFolderDataset(path, self.size, max(multiples), self.target_size)
+            for path in folders.posed
+        ]
         stereo = [read_stereo_folder(path) for path in folders.stereo]
         methods = self._methods(networks)
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
         evaluation = Evaluation(settings, list(methods), self.seed, skipped=folders.skipped)
-        with progress_bar(console) as progress:
+        with progress_bar() as progress:
             for source in self._sources() if datasets else ():
                 runner = PairRunner(methods, source, not self.focal_guess, self.html is not None)
                 pairs = [(dataset, i) for dataset in datasets for i in range(len(dataset))]
@@ -137,7 +153,7 @@ class Evaluate:
         return self.device
 
 
-def progress_bar(console: Console) -> Progress:
+def progress_bar() -> Progress:
     """A bar with the number of pairs done and the time left; silent when nobody watches."""
     return Progress(
         TextColumn("{task.description}"),

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hisplat_data_tools.datasets import PosedFolderDataset
-from hisplat_data_tools.images import Photo
-from hisplat_data_tools.two_view import TwoViewError, estimate_two_view
+from hisplat_data_tools.two_view import TwoViewError
 from hisplat_models.cameras import Cameras
+
+from ..photo_cameras import find_photo_cameras
 
 
 class PairRefused(Exception):
@@ -36,24 +37,21 @@ class AlignedEstimate:
 def estimate_cameras(dataset: PosedFolderDataset, index: int, true_focal: bool) -> AlignedEstimate:
     """The cameras of one pair from its two photos alone, laid over the stated ones.
 
-    With ``true_focal`` the estimator is told the stated horizontal focal length, as a user with
-    ``--focal`` would; else it takes what the program guesses. The principal point is always the
-    photo's centre.
+    With ``true_focal`` the estimator is told the stated horizontal focal length (the mean of both
+    photos), as by a user's ``--focal``; else it takes what the program finds or guesses.
 
     Raises:
         PairRefused: if the estimator refuses the pair.
     """
     pair = dataset.pairs[index]
-    photos = [dataset.photo(name) for name in (pair.left, pair.right)]
+    left, right = dataset.photo(pair.left), dataset.photo(pair.right)
     focals = [
-        dataset.camera(name).at_size(photo.width, photo.height).fx if true_focal else None
-        for name, photo in zip((pair.left, pair.right), photos, strict=True)
+        dataset.camera(name).at_size(photo.width, photo.height).fx
+        for name, photo in ((pair.left, left), (pair.right, right))
     ]
-    intrinsics = [_intrinsics(photo, focal) for photo, focal in zip(photos, focals, strict=True)]
+    focal_px = sum(focals) / 2 if true_focal else None
     try:
-        found = estimate_two_view(
-            photos[0].pixels, photos[1].pixels, *intrinsics, focal_is_guess=not true_focal
-        )
+        found = find_photo_cameras((left, right), focal_px=focal_px)
     except TwoViewError as error:
         raise PairRefused(str(error)) from error
     return align(found.cameras, dataset[index].context_cameras, found.warnings)
@@ -114,11 +112,3 @@ def _angle_deg(rotation: Float[Tensor, "3 3"]) -> float:
 def _chord_angle_deg(chord: Tensor) -> float:
     """The angle between unit vectors that are this far apart; exact for small angles too."""
     return float(torch.rad2deg(2 * torch.asin((chord / 2).clamp(max=1.0))))
-
-
-def _intrinsics(photo: Photo, focal_px: float | None) -> Float[Tensor, "3 3"]:
-    """Square pixels and a central principal point, as the program assumes for users."""
-    assert focal_px is not None
-    return torch.tensor(
-        [[focal_px / photo.width, 0, 0.5], [0, focal_px / photo.height, 0.5], [0, 0, 1.0]]
-    )

@@ -33,6 +33,7 @@ DEFINITIONS = {
     "ssim": "mean structural similarity, 11x11 Gaussian window of sigma 1.5, data range 1, mean "
     "over colour channels",
     "coverage": "share of pixels whose alpha is above 0.5",
+    "mean_alpha": "mean of alpha over pixels",
     "seen_*": "the same on the pixels that at least one photo sees: the surface of the untrained "
     "preset's scene there lies in the frame of a photo and is not more than 5 % behind the "
     "surface that this scene shows the photo; one mask for all methods",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -24,6 +24,7 @@ class Scores:
         gain_corrected_psnr: PSNR after one least-squares gain per colour channel, dB.
         ssim: Structural similarity, at most 1.
         coverage: Share of pixels with alpha above one half, in [0, 1].
+        mean_alpha: In [0, 1].
         seen_psnr: PSNR on the part of the view that at least one photo sees; None if not known.
         seen_gain_corrected_psnr: The same after gain correction on that part.
         seen_ssim: The mean of the SSIM map on that part.
@@ -34,6 +35,7 @@ class Scores:
     gain_corrected_psnr: float
     ssim: float
     coverage: float
+    mean_alpha: float
     seen_psnr: float | None = None
     seen_gain_corrected_psnr: float | None = None
     seen_ssim: float | None = None
@@ -87,14 +89,12 @@ def score_view(
         gain_corrected_psnr=decibels(gain_corrected_psnr(color, photo)),
         ssim=ssim(color, photo).item(),
         coverage=(alpha > 0.5).float().mean().item(),
+        mean_alpha=alpha.mean().item(),
     )
     if seen is None or not seen[5:-5, 5:-5].any():
         return whole
-    return Scores(
-        psnr=whole.psnr,
-        gain_corrected_psnr=whole.gain_corrected_psnr,
-        ssim=whole.ssim,
-        coverage=whole.coverage,
+    return replace(
+        whole,
         seen_psnr=decibels(psnr(color, photo, seen)),
         seen_gain_corrected_psnr=decibels(gain_corrected_psnr(color, photo, seen)),
         seen_ssim=ssim(color, photo, seen).item(),

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from hisplat_app.cli import USER_ERROR, main
 from hisplat_app.evaluation import Evaluate
-from hisplat_app.evaluation.estimated_cameras import align
+from hisplat_app.evaluation.estimated_cameras import align, estimate_cameras
 from hisplat_app.evaluation.folders import find_folders
 from hisplat_app.evaluation.methods import Context, MethodFailed, nearest_photo, single_plane
 from hisplat_app.evaluation.pair_range import median_depth
@@ -21,16 +23,17 @@ from hisplat_app.evaluation.statistics import (
     wins_over,
 )
 from hisplat_app.evaluation.visibility import seen_by_a_photo
+from hisplat_data_tools.datasets import PosedFolderDataset
 from hisplat_models.cameras import Cameras
 from hisplat_models.metrics import psnr
 from hisplat_models.rendering import create_renderer
-
 from tests.two_planes import (
     BOARD_DEPTH,
     SIZE,
     WALL_DEPTH,
     two_planes_cameras,
     two_planes_views,
+    write_photo,
     write_posed_folder,
     write_stereo_folder,
 )
@@ -170,7 +173,7 @@ def test_aligned_estimate_keeps_its_errors() -> None:
 
 
 def scores(value: float) -> Scores:
-    return Scores(psnr=value, gain_corrected_psnr=value, ssim=0.5, coverage=1.0)
+    return Scores(psnr=value, gain_corrected_psnr=value, ssim=0.5, coverage=1.0, mean_alpha=1.0)
 
 
 def test_scenes_count_alike_however_many_views_they_have() -> None:
@@ -278,6 +281,35 @@ def test_the_command_gives_the_same_numbers_again(folders: Path, tmp_path: Path)
     assert documents[0] == documents[1]
 
 
+def test_refused_pairs_are_counted(tmp_path: Path) -> None:
+    folder = write_posed_folder(tmp_path / "blank")
+    for name in ("left.png", "right.png"):
+        write_photo(folder / name, torch.full((3, *SIZE), 0.5))
+    output = tmp_path / "metrics.json"
+    command = Evaluate(data=folder, output=output, model="none", size=96, cameras="estimated")
+    assert command.run() == 0
+    estimated = json.loads(output.read_text())["cameras"]["estimated"]
+    assert (estimated["pairs"], estimated["refused_pairs"]) == (1, 1)
+    assert estimated["methods"] == {}
+    assert "match" in estimated["details"][0]["refused"]
+
+
+@pytest.mark.parametrize(("true_focal", "largest_error_deg"), [(True, 1.0), (False, 10.0)])
+def test_estimated_cameras_lie_near_the_stated_ones(
+    data_dir: Path, true_focal: bool, largest_error_deg: float
+) -> None:
+    dataset = PosedFolderDataset(data_dir / "lund_door")
+    stated = dataset[0].context_cameras
+    found = estimate_cameras(dataset, 0, true_focal)
+    assert found.rotation_error_deg < largest_error_deg
+    assert found.direction_error_deg < largest_error_deg
+    torch.testing.assert_close(found.cameras.positions[0], stated.positions[0])
+    baselines = [(c.positions[1] - c.positions[0]).norm() for c in (found.cameras, stated)]
+    torch.testing.assert_close(*baselines)
+    assert (found.cameras.near > 0.5 * stated.near).all()
+    assert (found.cameras.far < 2 * stated.far).all()
+
+
 def broken_cameras(root: Path) -> None:
     (root / "planes" / "cameras.json").write_text("{ not json")
 
@@ -304,27 +336,36 @@ def test_bad_data_is_explained(
 ) -> None:
     write_posed_folder(tmp_path / "data" / "planes")
     damage(tmp_path / "data")
-    command = Evaluate(data=tmp_path / "data", output=tmp_path / "m.json", model="none", size=96)
-    assert command.run() == 2
+    output = tmp_path / "m.json"
+    data = str(tmp_path / "data")
+    assert (
+        main(["evaluate", "--data", data, "--output", str(output), "--model", "none"]) == USER_ERROR
+    )
     shown = "".join(capsys.readouterr().err.split())
     assert message.replace(" ", "") in shown
-    assert not (tmp_path / "m.json").exists()
+    assert not output.exists()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data": Path("nowhere-at-all")}, "nowhere-at-all"),
-        ({"size": 8}, "--size"),
-        ({"baselines": False}, "Nothing to evaluate"),
-        ({"scenes": ("elsewhere",)}, "elsewhere"),
-        ({"model": "no-such-model"}, "no-such-model"),
+        (["--data", "nowhere-at-all"], "nowhere-at-all"),
+        (["--size", "8"], "--size"),
+        (["--no-baselines"], "Nothing to evaluate"),
+        (["--scenes", "elsewhere"], "elsewhere"),
+        (["--model", "no-such-model"], "no-such-model"),
+        (["--html", "no-such-folder/page.html"], "no-such-folder"),
     ],
 )
 def test_bad_requests_are_explained(
-    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options, message: str
+    folders: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
 ) -> None:
-    request = {"data": folders, "output": tmp_path / "m.json", "model": "none", **options}
-    assert Evaluate(**request).run() == 2
+    usual = {"--data": str(folders), "--output": str(tmp_path / "m.json"), "--model": "none"}
+    given = [x for key, value in usual.items() if key not in options for x in (key, value)]
+    assert main(["evaluate", *given, *options]) == USER_ERROR
     shown = "".join(capsys.readouterr().err.split())
     assert message.replace(" ", "") in shown

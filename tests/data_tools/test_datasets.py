@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from hisplat_data_tools.datasets import PosedFolderDataset, read_stereo_folder
 from hisplat_models.metrics import psnr
-
 from tests.two_planes import (
     FOCAL,
     SIZE,
@@ -164,3 +164,9 @@ def test_real_folders_are_read(data_dir: Path) -> None:
     assert pair.calibrated
     assert pair.offset_px == pytest.approx(31.086)
     assert 0.9 < torch.isfinite(pair.disparity).float().mean() < 0.95
+
+
+def test_targets_may_have_a_size_of_their_own(posed: Path) -> None:
+    example = PosedFolderDataset(posed, 64, 16, target_long_side=128)[0]
+    assert example.context_images.shape[-2:] == (48, 64)
+    assert example.target_images.shape[-2:] == SIZE

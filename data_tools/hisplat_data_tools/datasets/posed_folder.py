@@ -22,8 +22,8 @@ class PosedFolderDataset:
 
     Context photos have their long side near ``long_side`` and both sides a multiple of
     ``size_multiple``, by a slight stretch that the normalised intrinsics carry along exactly.
-    Target photos have exactly that long side and their own proportions; those of one pair are
-    brought to the size of the first.
+    Target photos have exactly the long side ``target_long_side`` (by default ``long_side``) and
+    their own proportions; those of one pair are brought to the size of the first.
 
     Raises:
         FileNotFoundError: if the folder has no cameras.json or a photo it names is missing.
@@ -31,11 +31,18 @@ class PosedFolderDataset:
             of depth.
     """
 
-    def __init__(self, path: Path | str, long_side: int = 384, size_multiple: int = 16) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        long_side: int = 384,
+        size_multiple: int = 16,
+        target_long_side: int | None = None,
+    ) -> None:
         self.path = Path(path)
         self.scene = self.path.resolve().name
         self.long_side = long_side
         self.size_multiple = size_multiple
+        self.target_long_side = target_long_side or long_side
         self._file = read_cameras(self.path / CAMERAS_FILE)
         self.pairs = tuple(pair for pair in self._file.pairs if pair.targets)
         if not self.pairs:
@@ -62,7 +69,7 @@ class PosedFolderDataset:
         context = [self.photo(name) for name in (pair.left, pair.right)]
         targets = [self.photo(name) for name in pair.targets]
         size = working_size(context[0].width, context[0].height, self.long_side, self.size_multiple)
-        target_size = fitted_size(targets[0], self.long_side)
+        target_size = fitted_size(targets[0], self.target_long_side)
         near, far = self._depth_range(pair)
         return Example(
             name=f"{self.scene}/{pair_name(pair)}",
