@@ -44,8 +44,8 @@ _TO_FIRST, _TO_LAST = np.float32(0.48), np.float32(0.52)
 _LANES = np.uint64(TILE_WIDTH)
 _PLANE = TILE_PIXELS
 _SUM_PLANE = TILE_PIXELS + TILE_WIDTH
-# How many Gaussians pass before a tile looks which of its rows still take light.
-_ROW_CHECK = 32
+# Pairs are taken in blocks; between them a tile looks which of its rows still take light.
+_BLOCK = 32
 
 
 def _exp2(x):
@@ -79,26 +79,29 @@ def _exp2_of_type(x):
 
 
 @inlined
-def _row_span(records, n, x_low, x_high, y_low, y_high):
-    """Rows y_low <= y < y_high in which the ellipse alpha >= alpha_min meets pixel columns.
+def _fill_row_spans(records, gaussian_of, first, last, x_low, x_high, y_low, y_high, spans):
+    """For pairs first to last, the rows of y_low to y_high where the ellipse meets the columns.
 
-    ``x_low`` and ``x_high`` are the columns' outermost pixel centres. Rows are widened by a
-    hair; each pixel is tested again when it is blended.
+    The ellipse is where alpha >= alpha_min; ``x_low`` and ``x_high`` are the columns' outermost
+    pixel centres. Rows are widened by a hair; each pixel is tested again when it is blended.
+    A pass of its own, so that waiting for one Gaussian's memory overlaps with the next one's.
     """
-    left, right = x_low - records[n, MEAN_X], x_high - records[n, MEAN_X]
-    shift, slope = records[n, SHIFT], records[n, SLOPE]
-    dx_top, dx_bottom = min(max(-shift, left), right), min(max(shift, left), right)
-    above = records[n, RIM] - records[n, RIM_FALL] * dx_top * dx_top
-    below = records[n, RIM] - records[n, RIM_FALL] * dx_bottom * dx_bottom
-    if min(above, below) < 0:
-        return y_low, y_low
-    center = records[n, MEAN_Y]
-    top = center + slope * dx_top - math.sqrt(above) + _TO_FIRST
-    bottom = center + slope * dx_bottom + math.sqrt(below) + _TO_LAST
-    return (
-        np.int64(min(max(top, np.float32(y_low)), np.float32(y_high))),
-        np.int64(max(min(bottom, np.float32(y_high)), np.float32(y_low))),
-    )
+    y_low, y_high = np.float32(y_low), np.float32(y_high)
+    for pair in range(first, last):
+        n = gaussian_of[pair]
+        left, right = x_low - records[n, MEAN_X], x_high - records[n, MEAN_X]
+        shift, slope = records[n, SHIFT], records[n, SLOPE]
+        dx_top, dx_bottom = min(max(-shift, left), right), min(max(shift, left), right)
+        above = records[n, RIM] - records[n, RIM_FALL] * dx_top * dx_top
+        below = records[n, RIM] - records[n, RIM_FALL] * dx_bottom * dx_bottom
+        if min(above, below) < 0:
+            spans[pair - first, 0] = spans[pair - first, 1] = 0
+            continue
+        center = records[n, MEAN_Y]
+        top = center + slope * dx_top - math.sqrt(above) + _TO_FIRST
+        bottom = center + slope * dx_bottom + math.sqrt(below) + _TO_LAST
+        spans[pair - first, 0] = np.int32(min(max(top, y_low), y_high))
+        spans[pair - first, 1] = np.int32(max(min(bottom, y_high), y_low))
 
 
 @inlined
@@ -136,6 +139,7 @@ def blend(
     log_min_ = math.log2(alpha_min_)
     log_min, log_floor = kind(log_min_), kind(max(log_min_ - 1, -120.0))
     zero, half = kind(0), kind(0.5)
+    spans = np.empty((_BLOCK, 2), np.int32)
     buffer = np.empty(6 * _PLANE, records.dtype)
     t, stopped, red, green, blue, far = (
         np.uint64(0),
@@ -153,42 +157,46 @@ def blend(
         buffer[_PLANE : 2 * _PLANE] = 1e9
         buffer[2 * _PLANE :] = 0
         live_first, live_last = 0, rows
-        for pair in range(starts[tile], starts[tile + 1]):
-            if (pair - starts[tile]) % _ROW_CHECK == _ROW_CHECK - 1:
-                live_first, live_last = _live_rows(buffer, live_first, live_last)
-                if live_first >= live_last:
-                    break
-            n = gaussian_of[pair]
-            y_first, y_last = _row_span(
-                records, n, x_low, x_high, top + live_first, top + live_last
+        first = np.int64(starts[tile])
+        count = np.int64(starts[tile + 1]) - first
+        for begin in range(0, count, _BLOCK):
+            end = min(begin + _BLOCK, count)
+            live_first, live_last = _live_rows(buffer, live_first, live_last)
+            if live_first >= live_last:
+                break
+            _fill_row_spans(
+                records, gaussian_of, first + begin, first + end, x_low, x_high,
+                top + live_first, top + live_last, spans,
             )  # fmt: skip
-            position = kind(pair - starts[tile])
-            x_offset = x_low - records[n, MEAN_X]
-            form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
-            log_opacity = records[n, LOG_OPACITY]
-            r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]
-            for row in range(y_first, y_last):
-                dy = kind(row) + half - records[n, MEAN_Y]
-                across, along = form_b * dy, form_c * dy * dy + log_opacity
-                base = np.uint64(row - top) * _LANES
-                for lane in range(_LANES):
-                    i = base + lane
-                    dx = kind(np.int32(lane)) + x_offset
-                    log_alpha = (form_a * dx + across) * dx + along
-                    value = min(alpha_max, _exp2(max(log_alpha, log_floor)))
-                    value = value if log_alpha >= log_min else zero
-                    before = buffer[t + i]
-                    after = before - before * value
-                    ends = after < transmittance_min
-                    weight = zero if ends else before * value
-                    buffer[stopped + i] = (
-                        min(buffer[stopped + i], position) if ends else buffer[stopped + i]
-                    )
-                    buffer[t + i] = -abs(before) if ends else after
-                    buffer[red + i] += weight * r
-                    buffer[green + i] += weight * g
-                    buffer[blue + i] += weight * b
-                    buffer[far + i] += weight * z
+            for rank in range(begin, end):
+                n, position = gaussian_of[first + rank], kind(rank)
+                y_first, y_last = spans[rank - begin, 0], spans[rank - begin, 1]
+                x_offset = x_low - records[n, MEAN_X]
+                form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
+                log_opacity = records[n, LOG_OPACITY]
+                r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]
+                for row in range(y_first, y_last):
+                    dy = kind(row) + half - records[n, MEAN_Y]
+                    across, along = form_b * dy, form_c * dy * dy + log_opacity
+                    base = np.uint64(row - top) * _LANES
+                    for lane in range(_LANES):
+                        i = base + lane
+                        dx = kind(np.int32(lane)) + x_offset
+                        log_alpha = (form_a * dx + across) * dx + along
+                        value = min(alpha_max, _exp2(max(log_alpha, log_floor)))
+                        value = value if log_alpha >= log_min else zero
+                        before = buffer[t + i]
+                        after = before - before * value
+                        ends = after < transmittance_min
+                        weight = zero if ends else before * value
+                        buffer[stopped + i] = (
+                            min(buffer[stopped + i], position) if ends else buffer[stopped + i]
+                        )
+                        buffer[t + i] = -abs(before) if ends else after
+                        buffer[red + i] += weight * r
+                        buffer[green + i] += weight * g
+                        buffer[blue + i] += weight * b
+                        buffer[far + i] += weight * z
         for row in range(rows):
             for column in range(columns):
                 i = np.uint64(row * TILE_WIDTH + column)
@@ -220,6 +228,7 @@ def blend_gradients(
     log_min_ = math.log2(alpha_min_)
     log_min, log_floor = kind(log_min_), kind(max(log_min_ - 1, -120.0))
     zero, half, one = kind(0), kind(0.5), kind(1)
+    spans = np.empty((_BLOCK, 2), np.int32)
     buffer = np.empty(8 * _PLANE + 7 * _SUM_PLANE, records.dtype)
     t, stopped, behind, d_red, d_green, d_blue, d_far, d_weight = (
         np.uint64(0),
@@ -263,66 +272,72 @@ def blend_gradients(
                 # What the weights cover, the background loses.
                 shown = red * background[0] + green * background[1] + blue * background[2]
                 buffer[d_weight + i] = d_alpha[y, x] - shown
-        count = np.int64(starts[tile + 1]) - np.int64(starts[tile])
-        for backward in range(count):
-            pair = np.int64(starts[tile + 1]) - 1 - backward
-            slot = slot_of[pair]
-            position = kind(count - 1 - backward)
-            n = gaussian_of[pair]
-            y_first, y_last = _row_span(records, n, x_low, x_high, top, top + rows)
-            if position >= last_position or y_first >= y_last:
+        first = np.int64(starts[tile])
+        count = np.int64(starts[tile + 1]) - first
+        for block in range((count - 1) // _BLOCK, -1, -1):
+            begin, end = block * _BLOCK, min((block + 1) * _BLOCK, count)
+            _fill_row_spans(
+                records, gaussian_of, first + begin, first + end, x_low, x_high, top, top + rows,
+                spans,
+            )  # fmt: skip
+            for rank in range(end - 1, begin - 1, -1):
+                n, slot, position = gaussian_of[first + rank], slot_of[first + rank], kind(rank)
+                y_first, y_last = spans[rank - begin, 0], spans[rank - begin, 1]
+                if position >= last_position or y_first >= y_last:
+                    slots[slot, :] = 0
+                    continue
+                x_offset = x_low - records[n, MEAN_X]
+                form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
+                log_opacity = records[n, LOG_OPACITY]
+                r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]
+                base = np.uint64(y_first - top) * _LANES
+                for plane in range(7):
+                    start = np.uint64(8 * _PLANE + plane * _SUM_PLANE) + base
+                    for lane in range(_LANES):
+                        buffer[start + lane] = 0
+                for row in range(y_first, y_last):
+                    dy = kind(row) + half - records[n, MEAN_Y]
+                    across, along = form_b * dy, form_c * dy * dy + log_opacity
+                    base = np.uint64(row - top) * _LANES
+                    for lane in range(_LANES):
+                        i = base + lane
+                        dx = kind(np.int32(lane)) + x_offset
+                        log_alpha = (form_a * dx + across) * dx + along
+                        raw = _exp2(max(log_alpha, log_floor))
+                        value = min(alpha_max, raw)
+                        value = value if log_alpha >= log_min else zero
+                        value = value if position < buffer[stopped + i] else zero
+                        keep = one / (one - value)
+                        before = buffer[t + i] * keep
+                        weight = before * value
+                        g_red, g_green = buffer[d_red + i], buffer[d_green + i]
+                        g_blue, g_far = buffer[d_blue + i], buffer[d_far + i]
+                        gain = (
+                            g_red * r + g_green * g + g_blue * b + g_far * z + buffer[d_weight + i]
+                        )
+                        d_value = before * gain - buffer[behind + i] * keep
+                        d_log = d_value * value if raw <= alpha_max else zero
+                        buffer[t + i] = before
+                        buffer[behind + i] += weight * gain
+                        buffer[s_0 + i + _LANES] = buffer[s_0 + i] + d_log
+                        buffer[s_y + i + _LANES] = buffer[s_y + i] + d_log * dy
+                        buffer[s_yy + i + _LANES] = buffer[s_yy + i] + d_log * dy * dy
+                        buffer[s_red + i + _LANES] = buffer[s_red + i] + weight * g_red
+                        buffer[s_green + i + _LANES] = buffer[s_green + i] + weight * g_green
+                        buffer[s_blue + i + _LANES] = buffer[s_blue + i] + weight * g_blue
+                        buffer[s_far + i + _LANES] = buffer[s_far + i] + weight * g_far
+                base = np.uint64(y_last - top) * _LANES
                 slots[slot, :] = 0
-                continue
-            x_offset = x_low - records[n, MEAN_X]
-            form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
-            log_opacity = records[n, LOG_OPACITY]
-            r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]
-            base = np.uint64(y_first - top) * _LANES
-            for plane in range(7):
-                start = np.uint64(8 * _PLANE + plane * _SUM_PLANE) + base
                 for lane in range(_LANES):
-                    buffer[start + lane] = 0
-            for row in range(y_first, y_last):
-                dy = kind(row) + half - records[n, MEAN_Y]
-                across, along = form_b * dy, form_c * dy * dy + log_opacity
-                base = np.uint64(row - top) * _LANES
-                for lane in range(_LANES):
-                    i = base + lane
                     dx = kind(np.int32(lane)) + x_offset
-                    log_alpha = (form_a * dx + across) * dx + along
-                    raw = _exp2(max(log_alpha, log_floor))
-                    value = min(alpha_max, raw)
-                    value = value if log_alpha >= log_min else zero
-                    value = value if position < buffer[stopped + i] else zero
-                    keep = one / (one - value)
-                    before = buffer[t + i] * keep
-                    weight = before * value
-                    g_red, g_green = buffer[d_red + i], buffer[d_green + i]
-                    g_blue, g_far = buffer[d_blue + i], buffer[d_far + i]
-                    gain = g_red * r + g_green * g + g_blue * b + g_far * z + buffer[d_weight + i]
-                    d_value = before * gain - buffer[behind + i] * keep
-                    d_log = d_value * value if raw <= alpha_max else zero
-                    buffer[t + i] = before
-                    buffer[behind + i] += weight * gain
-                    buffer[s_0 + i + _LANES] = buffer[s_0 + i] + d_log
-                    buffer[s_y + i + _LANES] = buffer[s_y + i] + d_log * dy
-                    buffer[s_yy + i + _LANES] = buffer[s_yy + i] + d_log * dy * dy
-                    buffer[s_red + i + _LANES] = buffer[s_red + i] + weight * g_red
-                    buffer[s_green + i + _LANES] = buffer[s_green + i] + weight * g_green
-                    buffer[s_blue + i + _LANES] = buffer[s_blue + i] + weight * g_blue
-                    buffer[s_far + i + _LANES] = buffer[s_far + i] + weight * g_far
-            base = np.uint64(y_last - top) * _LANES
-            slots[slot, :] = 0
-            for lane in range(_LANES):
-                dx = kind(np.int32(lane)) + x_offset
-                moment, moment_y = buffer[s_0 + base + lane], buffer[s_y + base + lane]
-                slots[slot, MOMENT] += moment
-                slots[slot, MOMENT_X] += moment * dx
-                slots[slot, MOMENT_Y] += moment_y
-                slots[slot, MOMENT_XX] += moment * dx * dx
-                slots[slot, MOMENT_XY] += moment_y * dx
-                slots[slot, MOMENT_YY] += buffer[s_yy + base + lane]
-                slots[slot, 6] += buffer[s_red + base + lane]
-                slots[slot, 7] += buffer[s_green + base + lane]
-                slots[slot, 8] += buffer[s_blue + base + lane]
-                slots[slot, 9] += buffer[s_far + base + lane]
+                    moment, moment_y = buffer[s_0 + base + lane], buffer[s_y + base + lane]
+                    slots[slot, MOMENT] += moment
+                    slots[slot, MOMENT_X] += moment * dx
+                    slots[slot, MOMENT_Y] += moment_y
+                    slots[slot, MOMENT_XX] += moment * dx * dx
+                    slots[slot, MOMENT_XY] += moment_y * dx
+                    slots[slot, MOMENT_YY] += buffer[s_yy + base + lane]
+                    slots[slot, 6] += buffer[s_red + base + lane]
+                    slots[slot, 7] += buffer[s_green + base + lane]
+                    slots[slot, 8] += buffer[s_blue + base + lane]
+                    slots[slot, 9] += buffer[s_far + base + lane]
