@@ -1,0 +1,139 @@
+"""The focal length of a photo: from the user, from its EXIF tags, or a stated default.
+
+All focal lengths are in pixels of ``photo.pixels``. The principal point is the centre.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .images import Photo
+
+DEFAULT_FOCAL = 1.0
+"""Focal length over the long side that is assumed where nothing is known.
+
+The middle of the real photos it was measured on (docs/cameras.md); phones have 0.7 to 0.8.
+"""
+
+DEFAULT_UNCERTAINTY = 0.15
+EXIF_UNCERTAINTY = 0.03
+CROPPED_UNCERTAINTY = 0.1
+
+_FILM_DIAGONAL_MM = math.hypot(36, 24)
+_PLAUSIBLE = (0.3, 30.0)  # focal length over the long side: from fisheye to long telephoto
+
+
+@dataclass(frozen=True)
+class FocalEstimate:
+    """The focal length of one photo.
+
+    Attributes:
+        focal_px: In pixels of the photo as it was read.
+        source: The user, the file or the default.
+        relative_uncertainty: Standard deviation over the focal length, 0 if given by the user.
+        warning: What the user should know, if anything.
+    """
+
+    focal_px: float
+    source: Literal["given", "exif", "default"]
+    relative_uncertainty: float
+    warning: str | None = None
+
+
+def focal_from_fov(fov_deg: float, width: int) -> float:
+    """Focal length in pixels of a photo whose ``width`` spans this horizontal angle.
+
+    Raises:
+        ValueError: unless the angle is between 1 and 170 degrees.
+    """
+    if not 1 <= fov_deg <= 170:
+        raise ValueError(f"Expected a field of view of 1 to 170 degrees, got {fov_deg}.")
+    return 0.5 * width / math.tan(math.radians(fov_deg) / 2)
+
+
+def focal_of_photo(
+    photo: Photo, focal_px: float | None = None, fov_deg: float | None = None
+) -> FocalEstimate:
+    """The focal length that is given, else the one in the EXIF tags, else the default.
+
+    Args:
+        photo: The photo.
+        focal_px: Given in pixels of the photo file (at its original size).
+        fov_deg: Or given as the angle across the width of the upright photo.
+
+    Raises:
+        ValueError: if both are given, or one is out of range.
+    """
+    if focal_px is not None and fov_deg is not None:
+        raise ValueError("Give the focal length or the field of view, not both.")
+    if fov_deg is not None:
+        return FocalEstimate(focal_from_fov(fov_deg, photo.width), "given", 0.0)
+    if focal_px is not None:
+        if not (math.isfinite(focal_px) and focal_px > 0):
+            raise ValueError(f"Expected a positive focal length in pixels, got {focal_px}.")
+        return FocalEstimate(focal_px * photo.width / photo.original_size[1], "given", 0.0)
+    return _focal_from_exif(photo) or FocalEstimate(
+        DEFAULT_FOCAL * max(photo.width, photo.height),
+        "default",
+        DEFAULT_UNCERTAINTY,
+        f"{photo.name} does not say its focal length, so {DEFAULT_FOCAL:g} times its long side was "
+        "assumed and corrected as far as the photos tell; give --focal or --fov if you know it.",
+    )
+
+
+def focals_of_pair(
+    left: Photo, right: Photo, focal_px: float | None = None, fov_deg: float | None = None
+) -> tuple[FocalEstimate, FocalEstimate]:
+    """The focal lengths of two photos; one without EXIF tags takes over the other's.
+
+    Raises:
+        ValueError: if both options are given, or one is out of range.
+    """
+    first, second = (focal_of_photo(p, focal_px, fov_deg) for p in (left, right))
+    same_size = sorted(left.original_size) == sorted(right.original_size)
+    if same_size and first.source == "exif" and second.source == "default":
+        return first, _taken_over(first, left, right)
+    if same_size and second.source == "exif" and first.source == "default":
+        return _taken_over(second, right, left), second
+    return first, second
+
+
+def normalized_intrinsics(focal_px: float, width: int, height: int) -> Float[Tensor, "3 3"]:
+    """The matrix with square pixels and the principal point in the centre, rows over the size."""
+    return torch.tensor([[focal_px / width, 0, 0.5], [0, focal_px / height, 0.5], [0, 0, 1]])
+
+
+def _taken_over(focal: FocalEstimate, known: Photo, unknown: Photo) -> FocalEstimate:
+    scale = max(unknown.width, unknown.height) / max(known.width, known.height)
+    warning = f"{unknown.name} does not say its focal length; that of {known.name} was used."
+    return FocalEstimate(focal.focal_px * scale, "exif", focal.relative_uncertainty, warning)
+
+
+def _focal_from_exif(photo: Photo) -> FocalEstimate | None:
+    exif = photo.exif
+    stored = sorted(photo.stored_size, reverse=True)
+    captured = stored
+    if exif.captured_width and exif.captured_height:
+        captured = sorted((exif.captured_width, exif.captured_height), reverse=True)
+    # A resized photo keeps its proportions; a cropped one usually keeps one of its sides.
+    to_stored = max(stored[0] / captured[0], stored[1] / captured[1])
+    is_cropped = abs(stored[0] * captured[1] / (stored[1] * captured[0]) - 1) > 0.02
+    candidates = []
+    if exif.focal_35mm:
+        # The 35 mm equivalent compares diagonals (CIPA DCG-001).
+        candidates.append(exif.focal_35mm / _FILM_DIAGONAL_MM * math.hypot(*captured) * to_stored)
+    if exif.focal_mm and exif.sensor_px_per_mm:
+        candidates.append(exif.focal_mm * exif.sensor_px_per_mm * to_stored)
+    plausible = [f for f in candidates if _PLAUSIBLE[0] < f / stored[0] < _PLAUSIBLE[1]]
+    if not plausible:
+        return None
+    # The 35 mm equivalent comes first: editors leave a wrong sensor resolution behind.
+    focal_px = plausible[0] * max(photo.width, photo.height) / stored[0]
+    if is_cropped:
+        warning = f"{photo.name} was cropped after it was taken; its focal length is uncertain."
+        return FocalEstimate(focal_px, "exif", CROPPED_UNCERTAINTY, warning)
+    return FocalEstimate(focal_px, "exif", EXIF_UNCERTAINTY)

@@ -1,0 +1,488 @@
+"""The relative pose of two photos, and how deep their scene is.
+
+SIFT points are matched as root-SIFT (Arandjelovic & Zisserman, CVPR 2012), MAGSAC++ (Barath et
+al., CVPR 2020) finds the essential matrix, and rotation and direction are refined over all
+matches by their Sampson distance (Hartley & Zisserman, Multiple View Geometry, 11.4.3). The length
+of the baseline cannot be seen in two photos: it is set so that the median depth is
+``MEDIAN_DEPTH``. The world is the left camera.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from hisplat_models.cameras import Cameras
+
+MEDIAN_DEPTH = 4.0
+"""Median z-depth of the matched points in the estimated world, which fixes its scale."""
+
+NEAR_MARGIN, FAR_MARGIN = 0.75, 1.5
+"""The range goes from this times the 2 % quantile of depth to that times the 98 % quantile."""
+
+MATCHING_LONG_SIDE = 1000
+MAX_POINTS = 4000
+FEWEST_INLIERS = 16
+FEW_INLIERS = 40
+MIN_ANGLE_DEG = 0.5
+WEAK_ANGLE_DEG = 1.5
+MIN_IN_FRONT = 0.75
+MIN_INLIER_SHARE = 0.3
+EPIPOLAR_NOISE_PX = 0.3
+INLIER_PX = 1.5
+"""Farthest that a match may lie from its epipolar line, in pixels of the matched size."""
+
+NOISE_PX = 0.7
+"""Parallax below this, in pixels of the matched size, cannot be told from noise."""
+
+_MATCHES_ADVICE = "Take both photos of the same scene, sharp, well lit and from nearby places."
+_PARALLAX_ADVICE = "Step sideways between the photos by about a tenth of the distance to the scene."
+
+_Points = Float[np.ndarray, "n 2"]
+
+
+class TwoViewError(ValueError):
+    """The cameras of two photos cannot be found; the message says why and what would help."""
+
+
+@dataclass(frozen=True)
+class TwoViewEstimate:
+    """Where the right camera stands, seen from the left one.
+
+    Attributes:
+        right_to_left: Pose of the right camera in the left camera's frame, OpenCV axes.
+        intrinsics_left: Normalised 3x3 matrix it was found with.
+        intrinsics_right: Likewise.
+        points: Matched points in the left camera's frame.
+        near: z-depth of the nearest surface expected in both views.
+        far: z-depth of the farthest one.
+        matches: Number of mutual matches.
+        median_angle_deg: Median angle between the two rays to a point.
+        median_epipolar_px: Median distance of the inliers from their epipolar lines, pixels of
+            the left photo.
+        in_front: Share of the inliers that lie in front of both cameras.
+        warnings: What makes the estimate doubtful.
+    """
+
+    right_to_left: Float[np.ndarray, "4 4"]
+    intrinsics_left: Float[Tensor, "3 3"]
+    intrinsics_right: Float[Tensor, "3 3"]
+    points: Float[np.ndarray, "n 3"]
+    near: float
+    far: float
+    matches: int
+    median_angle_deg: float
+    median_epipolar_px: float
+    in_front: float
+    warnings: tuple[str, ...]
+
+    @property
+    def inliers(self) -> int:
+        """Number of matches that fit the cameras and lie in front of both."""
+        return len(self.points)
+
+    @property
+    def cameras(self) -> Cameras:
+        """Both cameras, shape (2,), in the frame of the left one."""
+        poses = np.stack([np.eye(4), self.right_to_left])
+        return Cameras(
+            torch.from_numpy(poses).float(),
+            torch.stack([self.intrinsics_left, self.intrinsics_right]).float(),
+            torch.full((2,), self.near),
+            torch.full((2,), self.far),
+        )
+
+
+@dataclass(frozen=True)
+class SceneRange:
+    """How deep a scene is, in the units of its cameras.
+
+    Attributes:
+        near: z-depth of the nearest surface expected in both views.
+        far: z-depth of the farthest one.
+        median_depth: Of the matched points, over both views.
+        matches: Number of matches that fit the cameras.
+        warnings: What makes the range doubtful.
+    """
+
+    near: float
+    far: float
+    median_depth: float
+    matches: int
+    warnings: tuple[str, ...]
+
+
+def estimate_two_view(
+    left: UInt8[np.ndarray, "height width 3"],
+    right: UInt8[np.ndarray, "right_height right_width 3"],
+    intrinsics_left: Float[Tensor, "3 3"],
+    intrinsics_right: Float[Tensor, "3 3"],
+    focal_uncertainty: float = 0.0,
+) -> TwoViewEstimate:
+    """The cameras of two RGB photos with known, or roughly known, normalised intrinsics.
+
+    Args:
+        left: The photo whose camera is the world.
+        right: The other photo; its size may differ.
+        intrinsics_left: First row divided by the width, second by the height.
+        intrinsics_right: Likewise.
+        focal_uncertainty: Relative standard deviation of the focal lengths; where it is not 0,
+            both are corrected by the factor that fits the matches best, as far as they tell.
+
+    Raises:
+        TwoViewError: if the photos have too few matches, no parallax, or fit no cameras that both
+            have the scene in front of them.
+    """
+    matched = _match(left, right)
+    count = len(matched.left)
+    if count < FEWEST_INLIERS:
+        raise TwoViewError(f"Only {count} points match between the photos. {_MATCHES_ADVICE}")
+    pair = _RayPair.of(matched, intrinsics_left, intrinsics_right)
+    rotation, direction = _essential(pair)
+    fit = _refined(pair, rotation, direction, focal_uncertainty)
+    rotation, direction = fit.rotation, fit.direction
+    _refuse_chance_fit(int(fit.inliers.sum()), count)
+    fitting = pair.only(fit.inliers).zoomed(fit.zoom)
+    _refuse_rotation(fitting, focal_is_free=focal_uncertainty > 0)
+
+    points = _triangulate(fitting, rotation, direction)
+    depths = np.stack([points[:, 2], (points @ rotation.T + direction)[:, 2]])
+    in_front = np.isfinite(points).all(axis=1) & (depths > 0).all(axis=0)
+    if in_front.mean() < MIN_IN_FRONT or in_front.sum() < FEWEST_INLIERS:
+        raise TwoViewError(
+            f"Only {in_front.sum()} of {len(points)} matched points lie in front of both cameras, "
+            f"so no cameras fit the photos. {_MATCHES_ADVICE}"
+        )
+    points, depths = points[in_front], depths[:, in_front]
+    centre = -rotation.T @ direction
+    angle = float(np.median(_angles_deg(points, centre)))
+    if angle < MIN_ANGLE_DEG:
+        raise TwoViewError(_no_parallax(f"the rays to a point differ by {angle:.2f} degrees"))
+
+    scale = MEDIAN_DEPTH / float(np.median(points[:, 2]))
+    near, far = _range(depths * scale)
+    pose = np.eye(4)
+    pose[:3, :3] = rotation.T
+    pose[:3, 3] = centre * scale
+    return TwoViewEstimate(
+        right_to_left=pose,
+        intrinsics_left=_zoomed(intrinsics_left, fit.zoom),
+        intrinsics_right=_zoomed(intrinsics_right, fit.zoom),
+        points=points * scale,
+        near=near,
+        far=far,
+        matches=count,
+        median_angle_deg=angle,
+        median_epipolar_px=float(np.median(np.abs(_sampson(fitting, rotation, direction))))
+        * fitting.focal_px
+        / matched.scale_left,
+        in_front=float(in_front.mean()),
+        warnings=_warnings(len(points), angle, direction),
+    )
+
+
+def scene_range_from_known_cameras(
+    left: UInt8[np.ndarray, "height width 3"],
+    right: UInt8[np.ndarray, "right_height right_width 3"],
+    cameras: Cameras,
+) -> SceneRange:
+    """The range of z-depths of two photos' matches under known cameras of shape (2,).
+
+    The cameras' own near and far are not used.
+
+    Raises:
+        TwoViewError: if too few matches fit the cameras, or both stand in the same place.
+    """
+    matched = _match(left, right)
+    pair = _RayPair.of(matched, cameras.intrinsics[0], cameras.intrinsics[1])
+    to_left, to_right = cameras.world_to_camera.double().cpu().numpy()
+    relative = to_right @ np.linalg.inv(to_left)
+    rotation, translation = relative[:3, :3], relative[:3, 3]
+    if not np.linalg.norm(translation) > 0:
+        raise TwoViewError("Both given cameras stand in the same place, so depth cannot be seen.")
+    error_px = np.abs(_sampson(pair, rotation, translation)) * pair.focal_px
+    pair = pair.only(error_px < 2.0)
+    points = _triangulate(pair, rotation, translation)
+    depths = np.stack([points[:, 2], (points @ rotation.T + translation)[:, 2]])
+    depths = depths[:, np.isfinite(depths).all(axis=0) & (depths > 0).all(axis=0)]
+    count = depths.shape[1]
+    if count < FEWEST_INLIERS // 2:
+        raise TwoViewError(
+            f"Only {count} of {len(matched.left)} matches fit the given cameras, so the range of "
+            "depths is unknown. State near and far in the camera file, and check that its cameras "
+            "belong to these photos (file names, axes, pixels)."
+        )
+    near, far = _range(depths)
+    warnings = []
+    if count < FEW_INLIERS:
+        warnings.append(
+            f"Only {count} matches fit the given cameras; the range of depths is rough."
+        )
+    if count < MIN_INLIER_SHARE * len(matched.left):
+        warnings.append(
+            f"Only {count} of {len(matched.left)} matches fit the given cameras; check that they "
+            "belong to these photos."
+        )
+    return SceneRange(near, far, float(np.median(depths)), count, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """Matched points, normalised to [0, 1] across each photo, and the sizes they were found at."""
+
+    left: _Points
+    right: _Points
+    width: int
+    scale_left: float
+
+
+@dataclass(frozen=True)
+class _RayPair:
+    """Matched points on the planes z = 1 of both cameras."""
+
+    left: _Points
+    right: _Points
+    focal_px: float  # of the photos as they were matched; turns distances on the planes to pixels
+
+    @staticmethod
+    def of(
+        matches: _Matches,
+        intrinsics_left: Float[Tensor, "3 3"],
+        intrinsics_right: Float[Tensor, "3 3"],
+    ) -> "_RayPair":
+        def rays(points: _Points, intrinsics: Float[Tensor, "3 3"]) -> _Points:
+            inverse = np.linalg.inv(intrinsics.double().cpu().numpy())
+            return points @ inverse[:2, :2].T + inverse[:2, 2]
+
+        focal_px = float(intrinsics_left[0, 0]) * matches.width
+        return _RayPair(
+            rays(matches.left, intrinsics_left), rays(matches.right, intrinsics_right), focal_px
+        )
+
+    def zoomed(self, zoom: float) -> "_RayPair":
+        """The rays if both focal lengths were this much longer."""
+        return _RayPair(self.left / zoom, self.right / zoom, self.focal_px * zoom)
+
+    def only(self, chosen: Bool[np.ndarray, "n"]) -> "_RayPair":
+        return _RayPair(self.left[chosen], self.right[chosen], self.focal_px)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """x_right ~ rotation x_left + direction, with focal lengths ``zoom`` times the given ones."""
+
+    rotation: Float[np.ndarray, "3 3"]
+    direction: Float[np.ndarray, "3"]
+    zoom: float
+    inliers: Bool[np.ndarray, "n"]
+
+
+def _match(
+    left: UInt8[np.ndarray, "height width 3"],
+    right: UInt8[np.ndarray, "right_height right_width 3"],
+) -> _Matches:
+    """Mutually best SIFT matches that pass the ratio test."""
+    (left_points, a), (right_points, b) = _sift(left), _sift(right)
+    scale = min(1.0, MATCHING_LONG_SIDE / max(left.shape[:2]))
+    width = round(left.shape[1] * scale)
+    if min(len(a), len(b)) < 2:
+        return _Matches(np.zeros((0, 2)), np.zeros((0, 2)), width, scale)
+    similarity = a @ b.T
+    forward, distinct = _best(similarity)
+    backward, distinct_back = _best(similarity.T)
+    index = np.arange(len(a))
+    chosen = (backward[forward] == index) & distinct & distinct_back[forward]
+    return _Matches(left_points[chosen], right_points[forward[chosen]], width, scale)
+
+
+def _sift(photo: UInt8[np.ndarray, "height width 3"]) -> tuple[_Points, Float[np.ndarray, "n 128"]]:
+    """Normalised positions and unit root-SIFT descriptors."""
+    gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    scale = MATCHING_LONG_SIDE / max(gray.shape)
+    if scale < 1:
+        gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    detector = cv2.SIFT.create(nfeatures=MAX_POINTS, contrastThreshold=0.02)
+    keypoints, descriptors = detector.detectAndCompute(gray, None)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if not len(keypoints):
+        return np.zeros((0, 2)), np.zeros((0, 128), dtype=np.float32)
+    # OpenCV counts pixel centres as whole numbers, we count them from +0.5.
+    points = np.array([k.pt for k in keypoints], dtype=np.float64) + 0.5
+    points /= np.array([gray.shape[1], gray.shape[0]])
+    return points, np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))
+
+
+def _best(
+    similarity: Float[np.ndarray, "n m"], ratio: float = 0.8
+) -> tuple[np.ndarray, Bool[np.ndarray, "n"]]:
+    """The most similar column of each row, and whether it is clearly nearer than the next one."""
+    first = similarity.argmax(axis=1)
+    rows = np.arange(len(first))
+    rest = similarity.copy()
+    rest[rows, first] = -1
+    # Squared distances of unit vectors are 2 - 2 s.
+    nearest, next_nearest = 1 - similarity[rows, first], 1 - rest.max(axis=1)
+    return first, nearest < ratio**2 * next_nearest
+
+
+def _essential(pair: _RayPair) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """Rotation R and direction t with x_right ~ R x_left + t, from a robust essential matrix."""
+    essential, mask = cv2.findEssentialMat(
+        pair.left, pair.right, np.eye(3), cv2.USAC_MAGSAC, 0.9999, 1.0 / pair.focal_px, 10000
+    )
+    if essential is None or essential.shape != (3, 3):
+        raise TwoViewError(f"No cameras fit the matches of the photos. {_MATCHES_ADVICE}")
+    _, rotation, direction, _ = cv2.recoverPose(
+        essential, pair.left, pair.right, np.eye(3), mask=mask.copy()
+    )
+    return rotation, direction[:, 0]
+
+
+def _refined(
+    pair: _RayPair,
+    rotation: Float[np.ndarray, "3 3"],
+    direction: Float[np.ndarray, "3"],
+    focal_uncertainty: float,
+) -> _Fit:
+    """The most probable rotation, direction and zoom given all matches, and the final inliers.
+
+    Distances from the epipolar lines are robust (soft L1, ``EPIPOLAR_NOISE_PX``); the logarithm
+    of the zoom has a normal prior. Matches are chosen anew as the fit gets better.
+    """
+    log_zoom = 0.0
+
+    def error_px(
+        part: _RayPair, rotation: np.ndarray, direction: np.ndarray, log_zoom: float
+    ) -> np.ndarray:
+        zoomed = part.zoomed(np.exp(log_zoom))
+        return _sampson(zoomed, rotation, direction) * zoomed.focal_px
+
+    for threshold_px in (3.0, 2.0, INLIER_PX):
+        inliers = np.abs(error_px(pair, rotation, direction, log_zoom)) < threshold_px
+        if inliers.sum() < 8:
+            break
+        solve = _PoseSteps(rotation, direction)
+
+        def residuals(change: np.ndarray) -> np.ndarray:
+            zoom = change[5] if focal_uncertainty else 0.0
+            ratio = error_px(pair.only(inliers), *solve.pose(change), zoom) / EPIPOLAR_NOISE_PX  # noqa: B023
+            robust = np.sign(ratio) * np.sqrt(2 * (np.sqrt(1 + ratio**2) - 1))
+            return np.append(robust, zoom / focal_uncertainty) if focal_uncertainty else robust
+
+        start = np.array([0, 0, 0, 0, 0, log_zoom])[: 6 if focal_uncertainty else 5]
+        solution = least_squares(residuals, start, max_nfev=30).x
+        rotation, direction = solve.pose(solution)
+        log_zoom = float(solution[5]) if focal_uncertainty else 0.0
+    inliers = np.abs(error_px(pair, rotation, direction, log_zoom)) < INLIER_PX
+    return _Fit(rotation, direction, float(np.exp(log_zoom)), inliers)
+
+
+@dataclass(frozen=True)
+class _PoseSteps:
+    """Small changes of a rotation (3 numbers) and of a direction (2 numbers)."""
+
+    rotation: Float[np.ndarray, "3 3"]
+    direction: Float[np.ndarray, "3"]
+
+    def pose(self, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        tangents = np.linalg.svd(self.direction[None])[2][1:]
+        moved = self.direction + change[3:5] @ tangents
+        return cv2.Rodrigues(change[:3])[0] @ self.rotation, moved / np.linalg.norm(moved)
+
+
+def _sampson(
+    pair: _RayPair, rotation: Float[np.ndarray, "3 3"], translation: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "n"]:
+    """Signed first-order distance of each match from the epipolar constraint, on z = 1."""
+    x, y, z = translation
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    in_right = pair.left @ essential[:, :2].T + essential[:, 2]
+    in_left = pair.right @ essential[:2] + essential[2]
+    value = (pair.right * in_right[:, :2]).sum(axis=1) + in_right[:, 2]
+    slope = (in_right[:, :2] ** 2).sum(axis=1) + (in_left[:, :2] ** 2).sum(axis=1)
+    return value / np.sqrt(np.maximum(slope, 1e-18))
+
+
+def _zoomed(intrinsics: Float[Tensor, "3 3"], zoom: float) -> Float[Tensor, "3 3"]:
+    return intrinsics * intrinsics.new_tensor([[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]])
+
+
+def _triangulate(
+    pair: _RayPair, rotation: Float[np.ndarray, "3 3"], translation: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "n 3"]:
+    """Points in the left camera's frame; not finite where the rays are parallel."""
+    if len(pair.left) == 0:
+        return np.zeros((0, 3))
+    projection = np.column_stack([rotation, translation])
+    points = cv2.triangulatePoints(np.eye(3, 4), projection, pair.left.T, pair.right.T)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(points[:3] / points[3], dtype=np.float64).T
+
+
+def _angles_deg(
+    points: Float[np.ndarray, "n 3"], centre: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "n"]:
+    """Angle at each point between the rays to the left camera and to ``centre``."""
+    a = points / np.linalg.norm(points, axis=1, keepdims=True)
+    b = points - centre
+    b /= np.linalg.norm(b, axis=1, keepdims=True)
+    return np.rad2deg(2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=1) / 2, 0, 1)))
+
+
+def _range(depths: Float[np.ndarray, "2 n"]) -> tuple[float, float]:
+    """Near and far with their margins, wider where few matches show them."""
+    low, high = np.quantile(depths, [0.02, 0.98])
+    widening = 1.0 if depths.shape[1] >= FEW_INLIERS else 1.5
+    return float(low * NEAR_MARGIN / widening), float(high * FAR_MARGIN * widening)
+
+
+def _refuse_chance_fit(inliers: int, matches: int) -> None:
+    if inliers < FEWEST_INLIERS or inliers < MIN_INLIER_SHARE * matches:
+        raise TwoViewError(
+            f"Only {inliers} of {matches} matches between the photos agree on where the cameras "
+            f"stood. {_MATCHES_ADVICE}"
+        )
+
+
+def _refuse_rotation(pair: _RayPair, focal_is_free: bool) -> None:
+    """Raises TwoViewError if turning the camera alone explains the matches.
+
+    A wrong focal length looks like parallax, so an uncertain one is left free here.
+    """
+
+    def residuals(change: np.ndarray) -> np.ndarray:
+        zoom = np.exp(change[3]) if focal_is_free else 1.0
+        rays = np.column_stack([pair.left, np.full(len(pair.left), zoom)])
+        turned = rays @ cv2.Rodrigues(change[:3])[0].T
+        return ((turned[:, :2] / turned[:, 2:] * zoom - pair.right) * pair.focal_px).ravel()
+
+    solution = least_squares(residuals, np.zeros(4), loss="soft_l1", f_scale=1.0, max_nfev=50)
+    distances = np.linalg.norm(solution.fun.reshape(-1, 2), axis=1)
+    parallax = float(np.median(distances))
+    if parallax < NOISE_PX:
+        raise TwoViewError(_no_parallax(f"turning it explains all but {parallax:.1f} px"))
+
+
+def _no_parallax(evidence: str) -> str:
+    return (
+        f"The camera hardly moved between the photos ({evidence}), so depth cannot be seen. "
+        f"{_PARALLAX_ADVICE}"
+    )
+
+
+def _warnings(inliers: int, angle: float, direction: Float[np.ndarray, "3"]) -> tuple[str, ...]:
+    found = []
+    if inliers < FEW_INLIERS:
+        found.append(f"Only {inliers} points match; the cameras and the range of depths are rough.")
+    if angle < WEAK_ANGLE_DEG:
+        found.append(
+            f"The camera moved little (rays differ by {angle:.1f} degrees): depth is uncertain."
+        )
+    if abs(direction[2]) > 0.8:
+        found.append(
+            "The camera moved mostly forward or backward: depth near the image centre is uncertain."
+        )
+    return tuple(found)
