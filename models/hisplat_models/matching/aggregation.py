@@ -4,10 +4,13 @@ All sums are 16-bit integers with planes contiguous, so that one vector instruct
 32 planes: numba widens small integers, hence the three intrinsics that do not.
 """
 
+from typing import no_type_check
+
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from ..rendering._compile import kernel
 from .settings import MatchingSettings
 from .sweep_cost import COST_SCALE
 
@@ -15,6 +18,7 @@ UNREACHABLE = 20000  # path cost beyond the first and last plane; adding a penal
 
 
 @intrinsic
+@no_type_check
 def _add(typing_context, a, b):
     """A + b in 16 bits."""
 
@@ -25,6 +29,7 @@ def _add(typing_context, a, b):
 
 
 @intrinsic
+@no_type_check
 def _subtract(typing_context, a, b):
     """A - b in 16 bits."""
 
@@ -35,6 +40,7 @@ def _subtract(typing_context, a, b):
 
 
 @intrinsic
+@no_type_check
 def _smaller(typing_context, a, b):
     """Minimum in 16 bits."""
 
@@ -64,7 +70,7 @@ def aggregate(cost: np.ndarray, gray: np.ndarray, settings: MatchingSettings) ->
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sweep(cost, gray, small_jump, large_jump, total, backward):
     """Four paths: along the row and from the three neighbours in the row before.
 
@@ -111,7 +117,7 @@ def _sweep(cost, gray, small_jump, large_jump, total, backward):
         before_min, now_min = now_min, before_min
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _extend(before, before_min, cost, small_jump, large_jump, now, sums):
     """Path costs at the next pixel; adds them to the sums and returns the smallest."""
     planes = cost.size

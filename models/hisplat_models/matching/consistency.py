@@ -6,8 +6,8 @@ Maps hold fractional plane indices (0 is the farthest plane) of the view they be
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from ..rendering._compile import kernel
 from .geometry import Sweep
 from .settings import MatchingSettings
 from .sweep_cost import COST_SCALE
@@ -34,7 +34,7 @@ def select(total: np.ndarray) -> Selection:
     return result
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _select(total, plane, cost, runner_up, runner_up_cost):
     height, width, planes = total.shape
     for y in range(height):
@@ -62,7 +62,7 @@ def _select(total, plane, cost, runner_up, runner_up_cost):
             runner_up_cost[y, x] = second_cost
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _parabola(curve, d):
     """Sub-plane position of a minimum."""
     if d == 0 or d == curve.size - 1:
@@ -74,7 +74,7 @@ def _parabola(curve, d):
     return np.float32(d + 0.5 * (left - right) / (left + right))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def transfer(matrix, x, y, rho):
     """(u, v, s) of pixel column x, row y; u = v = -1 where the point is behind the other view."""
     px, py = x + np.float32(0.5), y + np.float32(0.5)
@@ -111,7 +111,7 @@ def rho_line(sweep: Sweep) -> np.ndarray:
     return np.array([sweep.rho_first, sweep.rho_step], np.float32)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _check(own, other, there, back, own_rho, other_rho, error):
     height, width = own.shape
     for y in range(height):
@@ -191,7 +191,7 @@ def make_occlusion_aware(
 _HIDDEN, _SEEN, _CONTRADICTED = 0, 1, 2  # of several views the highest verdict holds
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _second_cost(
     cost, plane, trusted, matrices, lines, other_planes, other_trusted, own_rho, bias, anchor,
     neutral, contradiction,
@@ -223,7 +223,7 @@ def _second_cost(
                 curve[d] = np.uint8(min(c + bias[d], 255))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _look(matrix, line, other, other_trusted, x, y, rho):
     """Whether a point falls into another view's frame, and the verdict of its surface there."""
     height, width = other.shape
@@ -251,7 +251,7 @@ def visibility(
     return inside, occluded
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _visibility(plane, matrices, lines, other_planes, other_trusted, own_rho, inside, occluded):
     height, width = plane.shape
     for y in range(height):
@@ -265,7 +265,7 @@ def _visibility(plane, matrices, lines, other_planes, other_trusted, own_rho, in
                 occluded[y, x] |= found and verdict == _HIDDEN
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add_partner_color(own, matrix, own_rho, agrees, other_image, total, count):
     """Adds the other photo's colours (H, W, 3), sampled bilinearly, where it agrees."""
     height, width = own.shape

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
-from numba import njit
 
+from ..rendering._compile import kernel
 from .aggregation import aggregate
 from .consistency import (
     Selection,
@@ -92,7 +92,7 @@ def _each(work: Callable[[int], Result], views: range, threads: int) -> list[Res
         return list(pool.map(work, views))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _replace_untrusted(total, trusted, out):
     height, width = trusted.shape
     for y in range(height):
@@ -160,7 +160,7 @@ def _coarse_cost(total: np.ndarray, coarse_planes: int) -> np.ndarray:
     return squash_cost(np.minimum.reduceat(pooled, starts, axis=2)).transpose(2, 0, 1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pool(total):
     height, width, planes = total.shape
     pooled = np.full((height // 8, width // 8, planes), 32767, np.int16)

@@ -1,8 +1,8 @@
 """Depth for pixels without a match, from trusted pixels around them."""
 
 import numpy as np
-from numba import njit
 
+from ..rendering._compile import kernel
 from .settings import MatchingSettings
 
 _REACH = 8  # samples on each side of a window: two sigmas at a stride of a quarter sigma
@@ -44,7 +44,7 @@ def fill_by_fit(
     return result
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sample_cells(plane, trusted, image, stride):
     """One trusted pixel of each stride x stride cell: (rows, columns, [x, y, plane, r, g, b]).
 
@@ -70,7 +70,7 @@ def _sample_cells(plane, trusted, image, stride):
     return samples
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fit(samples, stride, scale, image, table, color_rate, slope, min_weight, open_pixels, result):
     height, width = open_pixels.shape
     rows, columns = samples.shape[:2]
@@ -129,7 +129,7 @@ def background_planes(
     return _quantiles(sums, radius, enough, settings.background_quantile)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cell_histograms(plane, trusted, planes, cell):
     height, width = plane.shape
     counts = np.zeros((height // cell, width // cell, planes), np.int32)
@@ -141,7 +141,7 @@ def _cell_histograms(plane, trusted, planes, cell):
     return counts
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _quantiles(sums, radius, enough, quantile):
     """Quantile in windows of summed-area histograms; windows double until they hold enough."""
     rows, columns, planes = sums.shape[0] - 1, sums.shape[1] - 1, sums.shape[2]
@@ -171,7 +171,7 @@ def _quantiles(sums, radius, enough, quantile):
     return result
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def distance_to_trusted(trusted):
     """Chessboard-diagonal (chamfer) distance in pixels to the nearest trusted pixel, (H, W)."""
     height, width = trusted.shape

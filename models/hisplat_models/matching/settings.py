@@ -53,7 +53,7 @@ class MatchingSettings:
     """Colour difference (0-1 scale) at which a trusted pixel loses its say in a fill."""
     fill_slope: float = 0.5
     """Share of the fitted slope that fills follow."""
-    fill_min_weight: float = 6.0
+    fill_min_weight: float = 12.0
     """Sum of weights that a window needs to be used."""
     background_quantile: float = 0.1
     """Quantile of trusted inverse depths around a pixel that stands for its background."""

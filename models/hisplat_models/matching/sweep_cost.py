@@ -5,8 +5,8 @@ and contiguous, which is what lets the aggregation run on whole vectors of plane
 """
 
 import numpy as np
-from numba import njit
 
+from ..rendering._compile import kernel
 from .geometry import Sweep
 from .settings import MatchingSettings
 
@@ -59,7 +59,7 @@ def sweep_cost(
     return cost
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _add_bias(cost, bias):
     for y in range(cost.shape[0]):
         for x in range(cost.shape[1]):
@@ -68,7 +68,7 @@ def _add_bias(cost, bias):
                 curve[d] += bias[d]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill_cost(
     reference, other, matrix, rho, census_cost, margin, color_weight, color_limit, mark, volume
 ):
@@ -115,7 +115,7 @@ def _fill_cost(
         _planes_last(row_cost, volume[y])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _locate_row(matrix, y, rho, height, width, index, weight_x, weight_y):
     """Where a row lands on a plane: offset of the top-left tap (-1: outside), 1/64 px weights."""
     half = np.float32(0.5)
@@ -154,7 +154,7 @@ def _locate_row(matrix, y, rho, height, width, index, weight_x, weight_y):
         index[x] = offset if inside else -1 - offset
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _warp_row(reference, other, index, weight_x, weight_y, color_weight, color_limit, gray, color):
     """Samples the other view bilinearly; gray is padded by replication, colour a scaled cost."""
     width = reference.size
@@ -181,7 +181,7 @@ def _warp_row(reference, other, index, weight_x, weight_y, color_weight, color_l
     _replicate(gray, reach_x)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _gray_row(packed, gray):
     reach_x = CENSUS_COLUMNS // 2
     mask = (1 << 21) - 1
@@ -192,14 +192,14 @@ def _gray_row(packed, gray):
     _replicate(gray, reach_x)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _replicate(row, reach):
     for k in range(reach):
         row[k] = row[reach]
         row[row.size - 1 - k] = row[row.size - 1 - reach]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _reference_signs(gray, y, margin, signs):
     """The census of a row of the reference view: 1 where a neighbour is brighter."""
     height = gray.shape[0]
@@ -214,19 +214,19 @@ def _reference_signs(gray, y, margin, signs):
                 out[x] = np.int16(row[dx + x] > centre[x] + margin)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _count_differing(row, centre, signs, count):
     for x in range(count.size):
         count[x] += np.int16(row[x] > centre[x]) ^ signs[x]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _total_cost(count, census_cost, color, mark, out):
     for x in range(count.size):
         out[x] = mark if color[x] == NOWHERE else census_cost[count[x]] + color[x]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _planes_last(row_cost, out):
     """(planes, W) to (W, planes), in blocks so that both sides stay in cache lines."""
     planes, width = row_cost.shape
@@ -237,7 +237,7 @@ def _planes_last(row_cost, out):
                 out[x, d] = row[x]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _mean_where_seen(volumes, outside):
     views, height, width, planes = volumes.shape
     mean = np.empty((height, width, planes), np.uint8)

@@ -1,0 +1,114 @@
+"""The analytic scene: layout of its levels, and that it shows the photo it came from."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hisplat_models.cameras import Cameras
+from hisplat_models.layered import (
+    LayeredSettings,
+    LayeredStage,
+    layered_gaussians,
+    layered_stages,
+)
+from hisplat_models.matching import match_views
+from hisplat_models.metrics import psnr
+from hisplat_models.rendering.cpu import CpuRenderer
+
+from .matching_scenes import HEIGHT, TWO_PLANES, WIDTH, cameras_in_a_row, photograph
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[torch.Tensor, Cameras, tuple[LayeredStage, LayeredStage, LayeredStage]]:
+    cameras = cameras_in_a_row()
+    images, _ = photograph(TWO_PLANES, cameras)
+    return images, cameras, layered_stages(match_views(images, cameras), images)
+
+
+def test_levels_have_the_stated_strides_and_borders(scene):
+    coarse, middle, fine = scene[2]
+    assert [stage.stride for stage in (coarse, middle, fine)] == [8, 4, 1]
+    assert coarse.padding * 8 >= LayeredSettings().coarse_margin * max(HEIGHT, WIDTH)
+    for stage in (coarse, middle, fine):
+        rows = HEIGHT // stage.stride + 2 * stage.padding
+        columns = WIDTH // stage.stride + 2 * stage.padding
+        assert stage.inverse_depth.shape == (1, 2, rows, columns)
+        assert stage.color.shape == (1, 2, 3, rows, columns)
+        assert stage.opacity.shape == (1, 2, rows, columns)
+        assert (stage.inverse_depth > 0).all()
+
+
+def test_coarser_levels_lie_behind_finer_ones(scene):
+    coarse, middle, fine = scene[2]
+    inner = coarse.inverse_depth[
+        ..., coarse.padding : -coarse.padding, coarse.padding : -coarse.padding
+    ]
+    assert (inner.repeat_interleave(2, -1).repeat_interleave(2, -2) < middle.inverse_depth).all()
+    behind = middle.inverse_depth < fine.inverse_depth[..., 2::4, 2::4]
+    assert behind.float().mean() > 0.95
+
+
+def test_gaussians_project_to_the_centres_of_their_cells(scene):
+    _, cameras, stages = scene
+    for level, stage in enumerate(stages):
+        gaussians = layered_gaussians(stages, cameras)[0].only_level(level)
+        rows, columns = stage.inverse_depth.shape[-2:]
+        seen = cameras[0, 0].project(gaussians.means[: rows * columns])
+        pixel = seen[:, :2].unflatten(0, (rows, columns)) * torch.tensor([WIDTH, HEIGHT])
+        x = (torch.arange(columns) - stage.padding + 0.5) * stage.stride
+        y = (torch.arange(rows) - stage.padding + 0.5) * stage.stride
+        expected = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+        torch.testing.assert_close(pixel, expected, atol=1e-2, rtol=0)
+        torch.testing.assert_close(
+            seen[:, 2].unflatten(0, (rows, columns)), 1 / stage.inverse_depth[0, 0],
+            rtol=1e-4, atol=0,
+        )  # fmt: skip
+
+
+def test_every_pixel_has_a_gaussian_of_each_level(scene):
+    _, cameras, stages = scene
+    gaussians = layered_gaussians(stages, cameras)
+    assert gaussians.count == sum(s.inverse_depth[0].numel() for s in stages)
+    assert gaussians.sh_degree == 0
+    assert (gaussians.opacities[gaussians.level == 2] >= LayeredSettings().fine_opacity).all()
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_the_scene_shows_its_photos(scene, view: int):
+    images, cameras, stages = scene
+    rendering = CpuRenderer()(
+        layered_gaussians(stages, cameras), cameras[:, [view]], (HEIGHT, WIDTH)
+    )
+    assert psnr(rendering.color[0, 0], images[0, view]) > 24
+    assert rendering.alpha.min() > 0.5
+
+
+def test_a_view_between_the_photos_is_shown_without_holes(scene):
+    _, cameras, stages = scene
+    between = cameras_in_a_row(baseline=0.15)[:, 1:]
+    truth, _ = photograph(TWO_PLANES, between)
+    rendering = CpuRenderer()(layered_gaussians(stages, cameras), between, (HEIGHT, WIDTH))
+    assert psnr(rendering.color[0, 0], truth[0, 0]) > 24
+    assert rendering.alpha.min() > 0.5
+
+
+def test_scaling_the_world_scales_the_gaussians(scene):
+    images, cameras, _ = scene
+    bigger = cameras.scaled(3.0)
+    prior = match_views(images, bigger)
+    small, large = (
+        layered_gaussians(layered_stages(p, images), c)
+        for p, c in ((match_views(images, cameras), cameras), (prior, bigger))
+    )
+    close = (large.scales[..., 0] / small.scales[..., 0] / 3 - 1).abs() < 1e-2
+    assert close.float().mean() > 0.99
+
+
+def test_without_any_trusted_pixel_the_scene_stays_finite(scene):
+    images, cameras, _ = scene
+    prior = match_views(images, cameras)
+    unsure = replace(prior, trusted=torch.zeros_like(prior.trusted))
+    gaussians = layered_gaussians(layered_stages(unsure, images), cameras)
+    for values in (gaussians.means, gaussians.scales, gaussians.harmonics, gaussians.opacities):
+        assert torch.isfinite(values).all()
