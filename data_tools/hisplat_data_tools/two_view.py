@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from scipy.optimize import least_squares
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from hisplat_models.cameras import Cameras
@@ -25,7 +26,9 @@ NEAR_MARGIN, FAR_MARGIN = 0.75, 1.5
 """The range goes from this times the 2 % quantile of depth to that times the 98 % quantile."""
 
 MATCHING_LONG_SIDE = 1000
-MAX_POINTS = 4000
+MAX_POINTS = 3000
+SIFT_CONTRAST = 0.01
+MATCH_RATIO = 0.8
 FEWEST_INLIERS = 16
 FEW_INLIERS = 40
 MIN_ANGLE_DEG = 0.5
@@ -164,7 +167,7 @@ def estimate_two_view(
         raise TwoViewError(_no_parallax(f"the rays to a point differ by {angle:.2f} degrees"))
 
     scale = MEDIAN_DEPTH / float(np.median(points[:, 2]))
-    near, far = _range(depths * scale)
+    near, far = _range(fitting.left[in_front], depths * scale)
     pose = np.eye(4)
     pose[:3, :3] = rotation.T
     pose[:3, 3] = centre * scale
@@ -208,15 +211,16 @@ def scene_range_from_known_cameras(
     pair = pair.only(error_px < 2.0)
     points = _triangulate(pair, rotation, translation)
     depths = np.stack([points[:, 2], (points @ rotation.T + translation)[:, 2]])
-    depths = depths[:, np.isfinite(depths).all(axis=0) & (depths > 0).all(axis=0)]
-    count = depths.shape[1]
+    in_front = np.isfinite(depths).all(axis=0) & (depths > 0).all(axis=0)
+    positions, depths = pair.left[in_front], depths[:, in_front]
+    count = len(positions)
     if count < FEWEST_INLIERS // 2:
         raise TwoViewError(
             f"Only {count} of {len(matched.left)} matches fit the given cameras, so the range of "
             "depths is unknown. State near and far in the camera file, and check that its cameras "
             "belong to these photos (file names, axes, pixels)."
         )
-    near, far = _range(depths)
+    near, far = _range(positions, depths)
     warnings = []
     if count < FEW_INLIERS:
         warnings.append(
@@ -305,7 +309,7 @@ def _sift(photo: UInt8[np.ndarray, "height width 3"]) -> tuple[_Points, Float[np
     scale = MATCHING_LONG_SIDE / max(gray.shape)
     if scale < 1:
         gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    detector = cv2.SIFT.create(nfeatures=MAX_POINTS, contrastThreshold=0.02)
+    detector = cv2.SIFT.create(nfeatures=MAX_POINTS, contrastThreshold=SIFT_CONTRAST)
     keypoints, descriptors = detector.detectAndCompute(gray, None)  # pyright: ignore[reportArgumentType, reportCallIssue]
     if not len(keypoints):
         return np.zeros((0, 2)), np.zeros((0, 128), dtype=np.float32)
@@ -316,7 +320,7 @@ def _sift(photo: UInt8[np.ndarray, "height width 3"]) -> tuple[_Points, Float[np
 
 
 def _best(
-    similarity: Float[np.ndarray, "n m"], ratio: float = 0.8
+    similarity: Float[np.ndarray, "n m"],
 ) -> tuple[np.ndarray, Bool[np.ndarray, "n"]]:
     """The most similar column of each row, and whether it is clearly nearer than the next one."""
     first = similarity.argmax(axis=1)
@@ -325,7 +329,7 @@ def _best(
     rest[rows, first] = -1
     # Squared distances of unit vectors are 2 - 2 s.
     nearest, next_nearest = 1 - similarity[rows, first], 1 - rest.max(axis=1)
-    return first, nearest < ratio**2 * next_nearest
+    return first, nearest < MATCH_RATIO**2 * next_nearest
 
 
 def _essential(pair: _RayPair) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
@@ -432,11 +436,28 @@ def _angles_deg(
     return np.rad2deg(2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=1) / 2, 0, 1)))
 
 
-def _range(depths: Float[np.ndarray, "2 n"]) -> tuple[float, float]:
+def _range(positions: _Points, depths: Float[np.ndarray, "2 n"]) -> tuple[float, float]:
     """Near and far with their margins, wider where few matches show them."""
+    widening = 1.5
+    if len(positions) >= FEW_INLIERS:
+        widening = 1.0
+        supported = _supported(positions, depths[0])
+        # A scene so ragged that most points stand alone tells nothing about mismatches.
+        depths = depths[:, supported] if supported.mean() > 0.5 else depths
     low, high = np.quantile(depths, [0.02, 0.98])
-    widening = 1.0 if depths.shape[1] >= FEW_INLIERS else 1.5
     return float(low * NEAR_MARGIN / widening), float(high * FAR_MARGIN * widening)
+
+
+def _supported(positions: _Points, depth: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    """Whether two of the eight nearest points in the photo have a similar inverse depth.
+
+    Mismatches along an epipolar line fit the cameras, but rarely their surroundings.
+    """
+    neighbours = cKDTree(positions).query(positions, k=9)[1][:, 1:]
+    inverse = 1 / depth
+    difference = np.abs(inverse[neighbours] - inverse[:, None])
+    similar = difference < 0.2 * np.maximum(inverse[neighbours], inverse[:, None])
+    return similar.sum(axis=1) >= 2
 
 
 def _refuse_chance_fit(inliers: int, matches: int) -> None:
