@@ -1,5 +1,6 @@
 """``hisplat evaluate``: how good the scenes are, beside baselines computed by the same run."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,9 +95,9 @@ class Evaluate:
     def _evaluate(self) -> Evaluation:
         folders = find_folders(self.data, self.scenes)
         networks = self._networks()
-        multiples = {network.model.size_multiple for network in networks.values()} or {16}
+        multiple = math.lcm(16, *(network.model.size_multiple for network in networks.values()))
         datasets = [
-            PosedFolderDataset(path, self.size, max(multiples), self.target_size)
+            PosedFolderDataset(path, self.size, multiple, self.target_size)
             for path in folders.posed
         ]
         stereo = [read_stereo_folder(path) for path in folders.stereo]

@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
 from hisplat_models.metrics import (
     disparity_errors,
     gain_corrected_psnr,
@@ -9,7 +11,6 @@ from hisplat_models.metrics import (
     ssim,
     ssim_map,
 )
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 
 def noisy_pair(seed: int, height: int = 33, width: int = 47) -> tuple[torch.Tensor, torch.Tensor]:
