@@ -36,6 +36,10 @@ from ._projection import (
     RIM_FALL,
     SHIFT,
     SLOPE,
+    SLOT_BLUE,
+    SLOT_DEPTH,
+    SLOT_GREEN,
+    SLOT_RED,
 )
 
 # Half a pixel turns positions into the rows whose centres lie beyond or before them; the rest
@@ -327,17 +331,28 @@ def blend_gradients(
                         buffer[s_blue + i + _LANES] = buffer[s_blue + i] + weight * g_blue
                         buffer[s_far + i + _LANES] = buffer[s_far + i] + weight * g_far
                 base = np.uint64(y_last - top) * _LANES
-                slots[slot, :] = 0
+                m, m_x, m_y, m_xx, m_xy, m_yy = zero, zero, zero, zero, zero, zero
+                c_red, c_green, c_blue, c_far = zero, zero, zero, zero
                 for lane in range(_LANES):
                     dx = kind(np.int32(lane)) + x_offset
                     moment, moment_y = buffer[s_0 + base + lane], buffer[s_y + base + lane]
-                    slots[slot, MOMENT] += moment
-                    slots[slot, MOMENT_X] += moment * dx
-                    slots[slot, MOMENT_Y] += moment_y
-                    slots[slot, MOMENT_XX] += moment * dx * dx
-                    slots[slot, MOMENT_XY] += moment_y * dx
-                    slots[slot, MOMENT_YY] += buffer[s_yy + base + lane]
-                    slots[slot, 6] += buffer[s_red + base + lane]
-                    slots[slot, 7] += buffer[s_green + base + lane]
-                    slots[slot, 8] += buffer[s_blue + base + lane]
-                    slots[slot, 9] += buffer[s_far + base + lane]
+                    m += moment
+                    m_x += moment * dx
+                    m_y += moment_y
+                    m_xx += moment * dx * dx
+                    m_xy += moment_y * dx
+                    m_yy += buffer[s_yy + base + lane]
+                    c_red += buffer[s_red + base + lane]
+                    c_green += buffer[s_green + base + lane]
+                    c_blue += buffer[s_blue + base + lane]
+                    c_far += buffer[s_far + base + lane]
+                slots[slot, MOMENT] = m
+                slots[slot, MOMENT_X] = m_x
+                slots[slot, MOMENT_Y] = m_y
+                slots[slot, MOMENT_XX] = m_xx
+                slots[slot, MOMENT_XY] = m_xy
+                slots[slot, MOMENT_YY] = m_yy
+                slots[slot, SLOT_RED] = c_red
+                slots[slot, SLOT_GREEN] = c_green
+                slots[slot, SLOT_BLUE] = c_blue
+                slots[slot, SLOT_DEPTH] = c_far

@@ -25,6 +25,7 @@ RECORD = 16
 # What the blending gives back per Gaussian and tile: with p the gradient to the natural
 # logarithm of alpha, the sums over pixels of p times these, then the colours' and the depth's.
 MOMENT, MOMENT_X, MOMENT_Y, MOMENT_XX, MOMENT_XY, MOMENT_YY = 0, 1, 2, 3, 4, 5
+SLOT_RED, SLOT_GREEN, SLOT_BLUE, SLOT_DEPTH = 6, 7, 8, 9
 SLOT = 10
 
 LOG2_E = 1.4426950408889634

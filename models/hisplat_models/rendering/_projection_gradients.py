@@ -16,6 +16,10 @@ from ._projection import (
     MOMENT_Y,
     MOMENT_YY,
     SLOT,
+    SLOT_BLUE,
+    SLOT_DEPTH,
+    SLOT_GREEN,
+    SLOT_RED,
     axes_in_camera,
     color_of_channel,
     fill_sh_basis,
@@ -65,9 +69,9 @@ def _color_gradients(n, sums, means, harmonics, pose, basis, d_means, d_harmonic
     inverse = 1 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
     x, y, z = x * inverse, y * inverse, z * inverse
     fill_sh_basis(x, y, z, bands, basis)
-    d_red = sums[6] if color_of_channel(harmonics, n, basis, 0) >= 0 else 0.0
-    d_green = sums[7] if color_of_channel(harmonics, n, basis, 1) >= 0 else 0.0
-    d_blue = sums[8] if color_of_channel(harmonics, n, basis, 2) >= 0 else 0.0
+    d_red = sums[SLOT_RED] if color_of_channel(harmonics, n, basis, 0) >= 0 else 0.0
+    d_green = sums[SLOT_GREEN] if color_of_channel(harmonics, n, basis, 1) >= 0 else 0.0
+    d_blue = sums[SLOT_BLUE] if color_of_channel(harmonics, n, basis, 2) >= 0 else 0.0
     for k in range(bands):
         d_harmonics[n, k, 0] += basis[k] * d_red
         d_harmonics[n, k, 1] += basis[k] * d_green
@@ -176,7 +180,7 @@ def _ellipse_gradients(
         d_x += d_u * inv_z
     if y_low <= y * inv_z <= y_high:
         d_y += d_v * inv_z
-    d_z = sums[9] - (d_x * x + d_y * y) * inv_z
+    d_z = sums[SLOT_DEPTH] - (d_x * x + d_y * y) * inv_z
     d_z -= (d_t00 * t00 + d_t01 * t01 + d_t02 * t02) * inv_z
     d_z -= (d_t10 * t10 + d_t11 * t11 + d_t12 * t12) * inv_z
 
