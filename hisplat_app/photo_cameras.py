@@ -8,10 +8,17 @@ import torch
 
 from hisplat_data_tools.cameras_json import ImageCamera, from_cameras, read_cameras, to_cameras
 from hisplat_data_tools.images import Photo
+from hisplat_data_tools.intrinsics import FocalEstimate, focals_of_pair, normalized_intrinsics
 from hisplat_data_tools.two_view import estimate_two_view, scene_range_from_known_cameras
 from hisplat_models.cameras import Cameras
 
 PhotoPair = tuple[Photo, Photo]
+
+FOCAL_SOURCES = {
+    "given": "with the given focal length",
+    "exif": "with the focal length of their EXIF data",
+    "default": "with an assumed focal length",
+}
 
 
 @dataclass(frozen=True)
@@ -88,15 +95,17 @@ def _from_file(photos: PhotoPair, path: Path) -> PhotoCameras:
 def _estimated(
     photos: PhotoPair, focal_px: float | None, fov_degrees: float | None
 ) -> PhotoCameras:
-    from hisplat_data_tools.intrinsics import choose_intrinsics
-
-    left, right = (choose_intrinsics(photo, focal_px, fov_degrees) for photo in photos)
+    focals = focals_of_pair(*photos, focal_px, fov_degrees)
+    left, right = (
+        normalized_intrinsics(focal.focal_px, photo.width, photo.height)
+        for focal, photo in zip(focals, photos, strict=True)
+    )
     estimate = estimate_two_view(
         photos[0].pixels,
         photos[1].pixels,
-        left.matrix,
-        right.matrix,
-        focal_is_guess=left.is_guess or right.is_guess,
+        left,
+        right,
+        focal_uncertainty=max(focal.relative_uncertainty for focal in focals),
     )
     quality = {
         "matches": float(estimate.matches),
@@ -105,8 +114,15 @@ def _estimated(
         "median_angle_deg": estimate.median_angle_deg,
         "median_epipolar_px": estimate.median_epipolar_px,
     }
-    source = f"estimated from the photos; focal length {left.source}"
-    return _named(photos, estimate.cameras, source, quality, estimate.warnings)
+    source = f"estimated from the photos, {FOCAL_SOURCES[focals[0].source]}"
+    warnings = (*_focal_warnings(focals), *estimate.warnings)
+    return _named(photos, estimate.cameras, source, quality, warnings)
+
+
+def _focal_warnings(focals: tuple[FocalEstimate, FocalEstimate]) -> list[str]:
+    """The warnings about both photos; one is enough where nothing is known of either."""
+    told = focals[:1] if all(focal.source == "default" for focal in focals) else focals
+    return [focal.warning for focal in told if focal.warning is not None]
 
 
 def _named(
