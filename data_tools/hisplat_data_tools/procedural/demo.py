@@ -45,10 +45,10 @@ def _shell(build: SceneBuilder) -> None:
     paint = build.material(build.texture("noise"), 3.0, glossy=0.0, tint=(1.0, 0.97, 0.9))
     build.add(RECTANGLE, np.zeros(3), (4, 4, 1), floor)
     build.add(RECTANGLE, np.array([0, 0, 2.9]), (4, 4, 1), paint)
-    build.wall(np.array([0, 3.0, 1.45]), np.array([0, -1.0, 0]), 4, 1.5, bricks)
-    build.wall(np.array([-2.6, 0, 1.45]), np.array([1.0, 0, 0]), 4, 1.5, paint)
-    build.wall(np.array([2.6, 0, 1.45]), np.array([-1.0, 0, 0]), 4, 1.5, paint)
-    build.wall(np.array([0, -4.0, 1.45]), np.array([0, 1.0, 0]), 4, 1.5, paint)
+    build.wall(np.array([0, 3.0, 1.45]), np.array([0, -1.0, 0]), 4.0, 1.5, bricks)
+    build.wall(np.array([-2.6, 0, 1.45]), np.array([1.0, 0, 0]), 4.0, 1.5, paint)
+    build.wall(np.array([2.6, 0, 1.45]), np.array([-1.0, 0, 0]), 4.0, 1.5, paint)
+    build.wall(np.array([0, -4.0, 1.45]), np.array([0, 1.0, 0]), 4.0, 1.5, paint)
 
 
 def _pictures(build: SceneBuilder) -> None:

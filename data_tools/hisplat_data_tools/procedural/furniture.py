@@ -15,7 +15,7 @@ from .raycast import (
     NO_CUTOUT,
     RECTANGLE,
 )
-from .scene import SceneBuilder, above, random_rotation, turn
+from .scene import SceneBuilder, Triple, above, random_rotation, turn
 from .textures import fractal_noise
 
 SOLIDS = (BOX, BOX, ELLIPSOID, CYLINDER, CONE)
@@ -259,9 +259,7 @@ def _add_blob(build: SceneBuilder, place: np.ndarray, size: np.ndarray, material
     build.add(HEIGHT_FIELD, above(place, size[2]), size, material, relief=relief)
 
 
-def add_flying_objects(
-    build: SceneBuilder, low: list[float], high: list[float], count: int
-) -> None:
+def add_flying_objects(build: SceneBuilder, low: Triple, high: Triple, count: int) -> None:
     """Solids, thin rods and perforated sheets in any pose, anywhere in a box."""
     rng = build.rng
     kinds = materials(build, BUSY, 4, 1.0)
@@ -302,8 +300,8 @@ def add_fence(build: SceneBuilder, distance: float) -> None:
 def add_tree(build: SceneBuilder, foot: np.ndarray) -> None:
     """A trunk with a crown of leaves, round or pointed."""
     rng = build.rng
-    bark = build.material(build.texture("wood"), 0.8, glossy=0)
-    green = build.material(build.texture("foliage"), rng.uniform(0.8, 2), glossy=0)
+    bark = build.material(build.texture("wood"), 0.8, glossy=0.0)
+    green = build.material(build.texture("foliage"), rng.uniform(0.8, 2), glossy=0.0)
     height, radius = rng.uniform(1.2, 3.5), rng.uniform(0.5, 1.4)
     lean = np.array([*rng.normal(0, 0.1, 2), height])
     build.rod(above(foot, -0.3), foot + lean, rng.uniform(0.06, 0.2), bark)

@@ -65,7 +65,9 @@ def _decorate_walls(build: SceneBuilder, half: np.ndarray) -> None:
     rng = build.rng
     frames = materials(build, ("wood", "plaster"), 1, 0.6)
     pictures = materials(build, BUSY, 3, 0.8)
-    bright = build.material(build.texture("clouds"), 2.5, glossy=0, emission=rng.uniform(0.5, 1.5))
+    bright = build.material(
+        build.texture("clouds"), 2.5, glossy=0.0, emission=rng.uniform(0.5, 1.5)
+    )
     x, y, height = half
     for _ in range(int(rng.integers(2, 11))):
         side = int(rng.integers(0, 4))
@@ -172,7 +174,10 @@ def _add_relief_windows(
     rng = build.rng
     if rng.random() < 0.5:
         return
-    frame, pane = materials(build, ("plaster", "wood"), 1, 1.5)[0], materials(build, BUSY, 1, 3)[0]
+    frame, pane = (
+        materials(build, ("plaster", "wood"), 1, 1.5)[0],
+        materials(build, BUSY, 1, 3.0)[0],
+    )
     columns, rows = int(rng.integers(2, 5)), int(max(height // 2.8, 1))
     for i in range(columns):
         for j in range(rows):
@@ -267,7 +272,7 @@ def _planes(build: SceneBuilder) -> Scene:
     rng = build.rng
     styles = ("plaster", "plaster", *BUSY)
     back = materials(build, styles, 2, 4.0)
-    build.wall(np.array([0, 9.0, 0]), [0.0, -1.0, 0.0], 60, 60, back[0])
+    build.wall(np.array([0, 9.0, 0]), [0.0, -1.0, 0.0], 60.0, 60.0, back[0])
     for _ in range(int(rng.integers(1, 5))):
         axes = turn(0, np.pi / 2 + rng.normal(0, 0.5)) @ turn(1, rng.normal(0, 0.6))
         centre = rng.uniform([-3, 1, -2], [3, 7, 2])

@@ -80,4 +80,6 @@ def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
     stored = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
     done, code = cv2.imencode(".jpg", stored[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
-    return cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+    read = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    assert read is not None
+    return read[..., ::-1].astype(np.float32) / 255

@@ -175,7 +175,7 @@ def _first_after(enter, leave, t_min):
 @compiled
 def _quadratic_range(a, half_b, c):
     discriminant = half_b * half_b - a * c
-    if discriminant <= 0.0 or a == 0.0:
+    if discriminant < 0.0 or a == 0.0:
         return np.inf, -np.inf
     root = math.sqrt(discriminant)
     first, second = (-half_b - root) / a, (-half_b + root) / a

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, UInt32
@@ -12,6 +12,10 @@ from .textures import make_texture, pyramid
 
 Vector = Float64[np.ndarray, "3"]
 Rotation = Float64[np.ndarray, "3 3"]
+Triple = np.ndarray | tuple[Any, ...] | list[Any]
+"""Three numbers, however written."""
+Cutout = tuple[float | int, ...]
+"""Kind of cut-out, repeats along x and y, share that stays solid."""
 
 MATERIAL_FIELDS = (
     "texture",
@@ -124,7 +128,7 @@ class SceneBuilder:
     _axes: list[Rotation] = field(default_factory=list)
     _half_sizes: list[Vector] = field(default_factory=list)
     _materials: list[int] = field(default_factory=list)
-    _cutouts: list[tuple[float, float, float, float]] = field(default_factory=list)
+    _cutouts: list[Cutout] = field(default_factory=list)
     _reliefs: list[int] = field(default_factory=list)
     _heights: list[np.ndarray] = field(default_factory=list)
     _rows: list[list[float]] = field(default_factory=list)
@@ -187,11 +191,11 @@ class SceneBuilder:
     def add(
         self,
         kind: int,
-        centre: np.ndarray,
-        half_sizes: tuple[float, float, float] | np.ndarray,
+        centre: Triple,
+        half_sizes: Triple,
         material: int,
         axes: Rotation | None = None,
-        cutout: tuple[float, float, float, float] = (NO_CUTOUT, 1, 1, 1),
+        cutout: Cutout = (NO_CUTOUT, 1, 1, 1),
         relief: np.ndarray | None = None,
     ) -> None:
         """Adds one shape; a height field brings its relief (square grid, values in [-1, 1])."""
@@ -205,7 +209,7 @@ class SceneBuilder:
         if relief is not None:
             self._heights.append(relief)
 
-    def rod(self, start: np.ndarray, end: np.ndarray, radius: float, material: int) -> None:
+    def rod(self, start: Triple, end: Triple, radius: float, material: int) -> None:
         """Adds a cylinder between two points."""
         start, end = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
         along = end - start
@@ -218,12 +222,12 @@ class SceneBuilder:
 
     def wall(
         self,
-        centre: np.ndarray,
-        facing: np.ndarray,
+        centre: Triple,
+        facing: Triple,
         half_width: float,
         half_height: float,
         material: int,
-        cutout: tuple[float, float, float, float] = (NO_CUTOUT, 1, 1, 1),
+        cutout: Cutout = (NO_CUTOUT, 1, 1, 1),
     ) -> None:
         """Adds an upright rectangle whose front looks along the horizontal vector ``facing``."""
         z = np.asarray(facing, dtype=np.float64) / np.linalg.norm(facing)
@@ -231,21 +235,21 @@ class SceneBuilder:
         axes = np.stack([np.cross(y, z), y, z], axis=1)
         self.add(RECTANGLE, centre, (half_width, half_height, 1.0), material, axes, cutout)
 
-    def sun(self, direction: np.ndarray, colour: np.ndarray) -> None:
+    def sun(self, direction: Triple, colour: Triple) -> None:
         """Adds a directional light shining from ``direction``."""
         unit = np.asarray(direction) / np.linalg.norm(direction)
         self._lights.append([0.0, *unit, *colour, 1.0])
 
-    def lamp(self, place: np.ndarray, colour: np.ndarray, reach: float) -> None:
+    def lamp(self, place: Triple, colour: Triple, reach: float) -> None:
         """Adds a point light that has strength ``colour`` at the distance ``reach``."""
         self._lights.append([1.0, *place, *colour, reach])
 
-    def dome(self, centre: np.ndarray, radius: float, texture: int) -> None:
+    def dome(self, centre: Triple, radius: float, texture: int) -> None:
         """Closes the scene with a distant sphere, the sky."""
         repeats = float(self.rng.integers(1, 4))
         self._dome = np.array([*centre, radius, texture, repeats])
 
-    def build(self, layout: str, eyes: np.ndarray, focus: np.ndarray) -> Scene:
+    def build(self, layout: str, eyes: Triple, focus: Triple) -> Scene:
         """The finished scene."""
         if self._dome is None:
             self.dome(np.zeros(3), 60.0, self.texture("clouds"))

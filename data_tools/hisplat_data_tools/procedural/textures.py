@@ -263,7 +263,8 @@ def _plaster(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _speckle(rng: np.random.Generator, size: int) -> np.ndarray:
     """Granite, gravel, carpet: fine grains of a few colours."""
-    grains = fractal_noise(rng, size, (size // int(rng.choice([2, 4, 8])),) * 2, 0.8)
+    cells = size // int(rng.choice([2, 4, 8]))
+    grains = fractal_noise(rng, size, (cells, cells), 0.8)
     palette = sample_palette(rng, 5)
     palette += rng.uniform(0.2, 0.8) * (palette.mean(axis=0) - palette)
     colour = palette[np.minimum((grains * 5).astype(int), 4)]
