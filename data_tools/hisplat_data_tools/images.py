@@ -9,7 +9,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -24,6 +24,18 @@ MAX_PIXELS = 100_000_000
 """Larger photos are refused from their header, or decoded smaller where the format allows it."""
 
 _READABLE = "Save it as JPEG, PNG or WebP and try again."
+
+
+_Stream = io.BytesIO | io.BufferedReader
+
+
+@runtime_checkable
+class BinaryFile(Protocol):
+    """Anything open that gives bytes, such as an uploaded file."""
+
+    def read(self) -> bytes:
+        """The rest of its content."""
+        ...
 
 
 class PhotoError(ValueError):
@@ -97,7 +109,7 @@ class CropBox:
 
 
 def load_photo(
-    source: str | os.PathLike[str] | bytes | IO[bytes], name: str | None = None
+    source: str | os.PathLike[str] | bytes | BinaryFile, name: str | None = None
 ) -> Photo:
     """Reads a photo from a path, from the content of a file or from an open binary file.
 
@@ -188,7 +200,7 @@ def crop_intrinsics(
     return change @ intrinsics
 
 
-def _decode(stream: IO[bytes], name: str, shown: str | None = None) -> Photo:
+def _decode(stream: _Stream, name: str, shown: str | None = None) -> Photo:
     shown = shown or name
     image = _opened(stream, shown)
     warnings: list[str] = []
@@ -219,7 +231,7 @@ def _decode(stream: IO[bytes], name: str, shown: str | None = None) -> Photo:
     return Photo(pixels, name, original_size, stored_size, exif, tuple(warnings))
 
 
-def _opened(stream: IO[bytes], shown: str) -> Image.Image:
+def _opened(stream: _Stream, shown: str) -> Image.Image:
     """The image with its header read, nothing decoded."""
     head = stream.read(32)
     stream.seek(0)

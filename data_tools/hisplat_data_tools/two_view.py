@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from scipy.optimize import least_squares
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from hisplat_models.cameras import Cameras
@@ -453,7 +453,7 @@ def _supported(positions: _Points, depth: Float[np.ndarray, "n"]) -> Bool[np.nda
 
     Mismatches along an epipolar line fit the cameras, but rarely their surroundings.
     """
-    neighbours = cKDTree(positions).query(positions, k=9)[1][:, 1:]
+    neighbours = np.asarray(KDTree(positions).query(positions, k=9)[1])[:, 1:]
     inverse = 1 / depth
     difference = np.abs(inverse[neighbours] - inverse[:, None])
     similar = difference < 0.2 * np.maximum(inverse[neighbours], inverse[:, None])

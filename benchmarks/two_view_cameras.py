@@ -1,0 +1,146 @@
+"""Estimated cameras of two photos against the stated ones, for every pair of every posed scene.
+
+Usage: python benchmarks/two_view_cameras.py --data DIR --output FILE.json
+"""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import tyro
+
+from hisplat_data_tools.cameras_json import CameraFile, ImageCamera, read_cameras
+from hisplat_data_tools.images import Photo, load_photo
+from hisplat_data_tools.intrinsics import focal_of_photo, normalized_intrinsics
+from hisplat_data_tools.two_view import TwoViewError, TwoViewEstimate, estimate_two_view
+
+
+@dataclass(frozen=True)
+class Result:
+    """One pair: errors in degrees, CPU seconds; None where the pair was refused."""
+
+    scene: str
+    left: str
+    right: str
+    focal: str
+    cpu_seconds: float
+    messages: tuple[str, ...]
+    rotation_deg: float | None = None
+    direction_deg: float | None = None
+    focal_error_percent: float | None = None
+    matches: int | None = None
+    inliers: int | None = None
+    angle_deg: float | None = None
+
+
+def main(data: Path, output: Path) -> None:
+    """Measures all pairs, writes them as JSON and prints a markdown table.
+
+    Args:
+        data: Folder of posed scenes, each with photos and a cameras.json.
+        output: JSON file to write.
+    """
+    results = []
+    for path in sorted(data.glob("*/cameras.json")):
+        file = read_cameras(path)
+        pairs = [(p.left, p.right) for p in file.pairs] or [(i.file for i in file.images[:2])]
+        for left, right in pairs:
+            results += [measured(file, left, right, focal) for focal in ("true", "guessed")]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    document = {"results": [asdict(r) for r in results]}
+    output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(table(results))
+
+
+def measured(file: CameraFile, left: str, right: str, focal: str) -> Result:
+    """One pair with the stated intrinsics, or with nothing known about the focal length."""
+    views = file.find(left), file.find(right)
+    photos = [load_photo(file.path.parent / v.file) for v in views]
+    pairs = list(zip(photos, views, strict=True))
+    intrinsics = [stated(v) if focal == "true" else guessed(p) for p, v in pairs]
+    uncertainty = 0.0 if focal == "true" else focal_of_photo(photos[0]).relative_uncertainty
+    start = time.process_time()
+    try:
+        estimate = estimate_two_view(
+            photos[0].pixels, photos[1].pixels, intrinsics[0], intrinsics[1], uncertainty
+        )
+    except TwoViewError as error:
+        seconds = round(time.process_time() - start, 3)
+        return Result(file.path.parent.name, left, right, focal, seconds, (str(error),))
+    seconds = time.process_time() - start
+    rotation_deg, direction_deg = errors_deg(estimate, *views)
+    found_focal = float(estimate.intrinsics_left[0, 0]) * views[0].width
+    return Result(
+        scene=file.path.parent.name,
+        left=left,
+        right=right,
+        focal=focal,
+        rotation_deg=round(rotation_deg, 3),
+        direction_deg=round(direction_deg, 3),
+        focal_error_percent=round(100 * (found_focal / views[0].fx - 1), 2),
+        matches=estimate.matches,
+        inliers=estimate.inliers,
+        angle_deg=round(estimate.median_angle_deg, 2),
+        cpu_seconds=round(seconds, 3),
+        messages=estimate.warnings,
+    )
+
+
+def stated(view: ImageCamera) -> torch.Tensor:
+    """The normalised intrinsics in the camera file."""
+    return torch.from_numpy(view.intrinsics).float()
+
+
+def guessed(photo: Photo) -> torch.Tensor:
+    """The normalised intrinsics of a photo alone."""
+    return normalized_intrinsics(focal_of_photo(photo).focal_px, photo.width, photo.height)
+
+
+def errors_deg(
+    estimate: TwoViewEstimate, left: ImageCamera, right: ImageCamera
+) -> tuple[float, float]:
+    """Angles between estimated and stated relative rotations and directions of the baseline."""
+    relative = np.linalg.inv(left.camera_to_world) @ right.camera_to_world
+    turn = estimate.right_to_left[:3, :3].T @ relative[:3, :3] - np.eye(3)
+    a, b = estimate.right_to_left[:3, 3], relative[:3, 3]
+    shift = a / np.linalg.norm(a) - b / np.linalg.norm(b)
+    return _angle_deg(np.linalg.norm(turn) / math.sqrt(2)), _angle_deg(np.linalg.norm(shift))
+
+
+def _angle_deg(chord: np.floating) -> float:
+    return math.degrees(2 * math.asin(min(1.0, float(chord) / 2)))
+
+
+def table(results: Sequence[Result]) -> str:
+    """Medians and maxima per scene and over all pairs, as markdown."""
+    lines = [
+        "| scene | pairs | rotation, true focal | direction, true focal | rotation, guessed focal "
+        "| direction, guessed focal | focal found, error % | CPU s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    scenes = sorted({r.scene for r in results})
+    for name, chosen in [*((s, {s}) for s in scenes), ("all", set(scenes))]:
+        rows = [r for r in results if r.scene in chosen]
+        cells = [name, str(len(rows) // 2)]
+        for focal in ("true", "guessed"):
+            for field in ("rotation_deg", "direction_deg"):
+                values = [getattr(r, field) for r in rows if r.focal == focal]
+                solved = [v for v in values if v is not None]
+                refused = len(values) - len(solved)
+                cell = f"{median(solved):.2f} / {max(solved):.2f}" if solved else "–"
+                cells.append(cell + (f" ({refused} refused)" if refused else ""))
+        focals = [r.focal_error_percent for r in rows if r.focal == "guessed"]
+        cells.append(f"{median(abs(f) for f in focals if f is not None):.1f}")
+        cells.append(f"{median(r.cpu_seconds for r in rows):.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
