@@ -8,7 +8,6 @@ from hisplat_data_tools.images import load_photo
 from hisplat_data_tools.ply import to_ply_bytes
 from hisplat_viewer import PhotoPair, Scene, SceneListener, SceneWriter, Upload
 
-from .commands.reconstruct import summary
 from .reconstruction import PhotoBytes, Reconstruction
 from .reconstruction_session import ReconstructionRequest, ReconstructionSession
 
@@ -52,7 +51,7 @@ class _Relay:
         self._listener.progress(step, fraction)
 
     def finished(self, result: Reconstruction) -> None:
-        self._listener.finished(page_scene(result, page_summary(result)))
+        self._listener.finished(page_scene(result))
 
     def failed(self, error: Exception) -> None:
         # Only these are written for the user; the session logs the others.
@@ -63,14 +62,15 @@ class _Relay:
         """The page knows: it asked for something newer, or is gone."""
 
 
-def page_scene(result: Reconstruction, text: str) -> Scene:
+def page_scene(result: Reconstruction) -> Scene:
     """The scene as the page shows it."""
-    return Scene(result.gaussians, result.cameras, result.photos, text)
-
-
-def page_summary(result: Reconstruction) -> str:
-    """The facts and the warnings."""
-    return " ".join([summary(result), *result.report.warnings])
+    return Scene(
+        result.gaussians,
+        result.cameras,
+        result.photos,
+        result.report.summary(),
+        result.report.warnings,
+    )
 
 
 def page_writers() -> dict[str, SceneWriter]:

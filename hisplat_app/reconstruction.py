@@ -83,6 +83,18 @@ class Report:
     seconds: dict[str, float]
     device: str
 
+    def summary(self) -> str:
+        """What was made, in a few words."""
+        width, height = self.working_size
+        facts = [
+            f"{sum(self.gaussians_per_level):,} Gaussians from two photos at {width}x{height} px "
+            f"in {sum(self.seconds.values()):.1f} s.",
+            f"Cameras {self.camera_source}.",
+        ]
+        if self.confident_share is not None:
+            facts.append(f"Both photos agree on the depth of {self.confident_share:.0%} of pixels.")
+        return " ".join(facts)
+
     def to_json(self) -> str:
         """The report as a JSON document."""
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -234,7 +246,7 @@ def _at_working_size(
     """Both photos cropped to the same proportions and resized, and their cameras."""
     aspect = shared_aspect(*photos)
     cropped = [crop_to_aspect(photo, aspect) for photo in photos]
-    shape = working_size(round(1000 * aspect), 1000, size, multiple)
+    shape = working_size(cropped[0][0].width, cropped[0][0].height, size, multiple)
     images = torch.stack([to_tensor(photo, shape) for photo, _ in cropped])
     intrinsics = [
         crop_intrinsics(k, box) for k, (_, box) in zip(cameras.intrinsics, cropped, strict=True)

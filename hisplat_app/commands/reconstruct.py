@@ -95,17 +95,4 @@ def tell_about(scene: "Reconstruction") -> None:
     """Warnings and the facts of a new scene."""
     for warning in scene.report.warnings:
         warn(warning)
-    tell(summary(scene))
-
-
-def summary(scene: "Reconstruction") -> str:
-    """What was made, in one line."""
-    report = scene.report
-    width, height = report.working_size
-    line = (
-        f"{sum(report.gaussians_per_level):,} Gaussians from two photos at {width}x{height} px in "
-        f"{sum(report.seconds.values()):.1f} s; cameras {report.camera_source}."
-    )
-    if report.confident_share is not None:
-        line += f" Both photos agree on the depth of {report.confident_share:.0%} of the pixels."
-    return line
+    tell(scene.report.summary())

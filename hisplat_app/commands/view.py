@@ -10,7 +10,7 @@ import tyro
 
 from .console import progress_line, tell
 from .options import CameraOptions, NetworkOptions
-from .reconstruct import check_can_write, summary, tell_about
+from .reconstruct import check_can_write, tell_about
 
 if TYPE_CHECKING:
     from ..reconstruction import Reconstruction
@@ -74,7 +74,7 @@ class View:
         ):
             if request is not None:
                 scene = self._reconstructed(session, request)
-                server.show(page_scene(scene, summary(scene)))
+                server.show(page_scene(scene))
             tell(f"Open {server.url} in a browser. Ctrl+C ends.")
             if self.open:
                 # Some systems' openers wait until the browser is closed.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hisplat_viewer import ViewerServer
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from hisplat_app.page_scenes import PageScenes, page_writers
@@ -15,6 +14,7 @@ from hisplat_app.reconstruction_session import ReconstructionSession
 from hisplat_models.checkpoints import save_model
 from hisplat_models.config import PRESETS
 from hisplat_models.network import HiSplat
+from hisplat_viewer import ViewerServer
 
 SIZE = 64  # few enough splats for WebGL in software
 FLAGS = (

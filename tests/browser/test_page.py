@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hisplat_viewer import ViewerServer
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 import hisplat_app
 from hisplat_data_tools.ply import read_ply
+from hisplat_viewer import ViewerServer
 
 DEMO = Path(hisplat_app.__file__).parent / "demo"
 PAIR = (DEMO / "left.jpg", DEMO / "right.jpg")
@@ -42,6 +42,10 @@ def reconstruct(page: Page, left: Path, right: Path) -> str:
     summary = page.get_by_text("Gaussians from two photos")
     summary.wait_for()
     return summary.inner_text()
+
+
+def box(page: Page, name: str) -> Locator:
+    return page.get_by_role("checkbox", name=name)
 
 
 def picture(page: Page) -> np.ndarray:
@@ -81,22 +85,22 @@ def test_two_photos_become_splats_that_can_be_looked_at_and_saved(page: Page, tm
     keep_screenshot(page, "demo")
     assert shown.std(axis=(0, 1)).min() > 0.02, "the splats are one flat colour"
 
-    page.get_by_label("Cameras").uncheck()
+    box(page, "Cameras").uncheck()
     without_cameras = settled(page, lambda p: difference(p, shown) > 1e-3, "no cameras")
     before = without_cameras
     for level in reversed(LEVELS):
-        page.get_by_label(level).uncheck()
+        box(page, level).uncheck()
         before = settled(page, lambda p, b=before: difference(p, b) > 1e-3, f"no {level} level")
         keep_screenshot(page, f"without_{level}")
     assert difference(before, empty) < 2e-3, "something is left without any level"
     for level in LEVELS:
-        page.get_by_label(level).check()
+        box(page, level).check()
     settled(page, lambda p: difference(p, without_cameras) < 5e-3, "all levels again")
 
-    page.get_by_text("Left", exact=True).click()
+    page.get_by_role("button", name="Left", exact=True).click()
     left = settled(page, lambda p: difference(p, without_cameras) > 5e-3, "the left view")
     keep_screenshot(page, "left_view")
-    page.get_by_text("Right", exact=True).click()
+    page.get_by_role("button", name="Right", exact=True).click()
     settled(page, lambda p: difference(p, left) > 5e-3, "the right view")
 
     with page.expect_download() as download:
@@ -110,8 +114,8 @@ def test_two_photos_become_splats_that_can_be_looked_at_and_saved(page: Page, tm
 def test_left_view_looks_like_the_left_photo(page: Page):
     reconstruct(page, *PAIR)
     empty_share = 0.02
-    page.get_by_text("Left", exact=True).click()
-    page.get_by_label("Cameras").uncheck()
+    page.get_by_role("button", name="Left", exact=True).click()
+    box(page, "Cameras").uncheck()
     photo = Image.open(PAIR[0]).convert("RGB")
     window = page.viewport_size
     assert window is not None

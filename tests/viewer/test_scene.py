@@ -4,6 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
+from hisplat_models.cameras import Cameras
+from hisplat_models.gaussians import Gaussians, matrix_to_quaternion, quaternions_to_matrices
+from hisplat_models.rendering import create_renderer
 from hisplat_viewer.scene import (
     BUFFER_MULTIPLE,
     MEDIAN_DEPTH,
@@ -14,10 +18,6 @@ from hisplat_viewer.scene import (
     drawn_within,
     splats_of_levels,
 )
-
-from hisplat_models.cameras import Cameras
-from hisplat_models.gaussians import Gaussians, matrix_to_quaternion, quaternions_to_matrices
-from hisplat_models.rendering import create_renderer
 
 HEIGHT, WIDTH = 24, 32
 

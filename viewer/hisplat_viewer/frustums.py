@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .scene import MEDIAN_DEPTH, DisplayPose
 
-LENGTH = 0.035 * MEDIAN_DEPTH
+LENGTH = 0.02 * MEDIAN_DEPTH
 """Distance from a frustum's apex to its photo, display units."""
-THICKNESS = 0.001 * MEDIAN_DEPTH
+THICKNESS = 0.0008 * MEDIAN_DEPTH
 IMAGE_LONG_SIDE = 256
 COLORS = ((242, 153, 74), (86, 156, 214))
 NAMES = ("left", "right")

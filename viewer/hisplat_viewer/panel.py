@@ -3,11 +3,13 @@
 import html
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import viser
+from jaxtyping import UInt8
 
 from .exchange import PhotoPair, SceneSource, SceneWriter, Upload
 from .scene import Scene
@@ -17,7 +19,10 @@ logger = logging.getLogger(__name__)
 
 LARGEST_UPLOAD = 64 * 1024 * 1024
 """Bytes; the largest phone photos have about 30 MB."""
-THUMBNAIL_LONG_SIDE = 280
+THUMBNAIL_LONG_SIDE = 160
+GAP = 8
+EMPTY_GRAY = 241
+WARNING_COLOR, ERROR_COLOR = "#b35c00", "#c92a2a"
 SIDES = ("Left", "Right")
 LEVELS = ("Coarse", "Middle", "Fine")
 OVERVIEW = "Both"
@@ -73,7 +78,7 @@ class Panel:
                 self._view.show_level(level, box.value)
             self._view.show_cameras(self._cameras_box.value)
             self._look_folder.visible = self._save_folder.visible = True
-            self._say(scene.summary)
+            self._say(scene.summary, scene.warnings)
 
     def close(self) -> None:
         """The browser has left: nothing more is asked for or expected."""
@@ -84,7 +89,8 @@ class Panel:
     def _add_photo_controls(self) -> None:
         gui = self._client.gui
         with gui.add_folder("Photos"):
-            self._uploads = [self._add_upload(index) for index in range(len(SIDES))]
+            self._uploads = [self._add_upload(side) for side in SIDES]
+            self._thumbnails = gui.add_image(_side_by_side([None, None]), visible=False)
             self._lens = gui.add_dropdown(
                 "Lens",
                 (LENS_AUTOMATIC, LENS_FOV, LENS_FOCAL),
@@ -97,13 +103,11 @@ class Panel:
         self._lens.on_update(self._lens_chosen)
         self._start.on_click(self._reconstruct)
 
-    def _add_upload(self, index: int) -> "_PhotoSlot":
-        gui = self._client.gui
-        button = gui.add_upload_button(
-            f"{SIDES[index]} photo", icon=viser.Icon.PHOTO_UP, mime_type="image/*"
+    def _add_upload(self, side: str) -> "_PhotoSlot":
+        button = self._client.gui.add_upload_button(
+            f"{side} photo", icon=viser.Icon.PHOTO_UP, mime_type="image/*"
         )
-        blank = np.full((1, 1, 3), 255, dtype=np.uint8)
-        slot = _PhotoSlot(button, gui.add_image(blank, visible=False))
+        slot = _PhotoSlot(button)
         button.on_upload(partial(self._photo_chosen, slot))
         return slot
 
@@ -139,15 +143,22 @@ class Panel:
             thumbnail = self._source.thumbnail(upload, THUMBNAIL_LONG_SIDE)
         except (ValueError, OSError) as error:
             with self._lock:
-                slot.clear()
+                slot.upload = slot.thumbnail = None
+                self._show_thumbnails()
                 self._start.disabled = True
                 self._complain(str(error))
             return
         with self._lock:
-            slot.fill(upload, thumbnail)
+            slot.upload, slot.thumbnail = upload, thumbnail
+            self._show_thumbnails()
             ready = all(s.upload is not None for s in self._uploads)
             self._start.disabled = not ready
             self._say("Ready." if ready else "Now the other photo.")
+
+    def _show_thumbnails(self) -> None:
+        thumbnails = [slot.thumbnail for slot in self._uploads]
+        self._thumbnails.visible = any(t is not None for t in thumbnails)
+        self._thumbnails.image = _side_by_side(thumbnails)
 
     def _lens_chosen(self, event: viser.GuiEvent) -> None:
         with self._lock:
@@ -226,29 +237,21 @@ class Panel:
             content = writer(scene.gaussians)
             self._client.send_file_download(f"scene{ending}", content, save_immediately=True)
 
-    def _say(self, text: str) -> None:
-        self._status.content = _paragraph(text)
+    def _say(self, text: str, warnings: Sequence[str] = ()) -> None:
+        doubts = [_paragraph(warning, WARNING_COLOR) for warning in warnings]
+        self._status.content = "".join([_paragraph(text), *doubts])
 
     def _complain(self, message: str) -> None:
-        self._status.content = _paragraph(message, color="#c92a2a")
+        self._status.content = _paragraph(message, ERROR_COLOR)
 
 
+@dataclass
 class _PhotoSlot:
-    """One upload button, its thumbnail and the file."""
+    """One upload button and what came through it."""
 
-    def __init__(self, button: viser.GuiUploadButtonHandle, image: viser.GuiImageHandle) -> None:
-        self.button = button
-        self.upload: Upload | None = None
-        self._image = image
-
-    def fill(self, upload: Upload, thumbnail: np.ndarray) -> None:
-        self.upload = upload
-        self._image.image = thumbnail
-        self._image.visible = True
-
-    def clear(self) -> None:
-        self.upload = None
-        self._image.visible = False
+    button: viser.GuiUploadButtonHandle
+    upload: Upload | None = None
+    thumbnail: UInt8[np.ndarray, "height width 3"] | None = None
 
 
 class _Answer:
@@ -267,9 +270,26 @@ class _Answer:
         self._panel.hear_failure(self, message)
 
 
+def _side_by_side(
+    thumbnails: Sequence[UInt8[np.ndarray, "_h _w 3"] | None],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Thumbnails in a row, each centred in a light square; an empty one for a missing photo."""
+    side = THUMBNAIL_LONG_SIDE
+    squares = []
+    for thumbnail in thumbnails:
+        square = np.full((side, side, 3), EMPTY_GRAY, dtype=np.uint8)
+        if thumbnail is not None:
+            height, width = thumbnail.shape[:2]
+            y, x = (side - height) // 2, (side - width) // 2
+            square[y : y + height, x : x + width] = thumbnail
+        squares.append(square)
+    gap = np.full((side, GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([squares[0], gap, squares[1]], axis=1)
+
+
 def _paragraph(text: str, color: str = "inherit") -> str:
     """Text that may hold anything, file names of strangers included, as HTML."""
     return (
-        f'<p style="margin:.4em 1em;font-size:.85em;line-height:1.35;color:{color};'
+        f'<p style="margin:.4em 1em;font-size:.8em;line-height:1.35;color:{color};'
         f'overflow-wrap:anywhere">{html.escape(text)}</p>'
     )

@@ -38,13 +38,15 @@ class Scene:
         gaussians: In the world frame, without leading axes.
         cameras: Of the two photos, shape (2,), left first, same frame.
         photos: RGB in [0, 1] at the resolution the scene was made from.
-        summary: A sentence or two about it, Markdown.
+        summary: A sentence or two about it.
+        warnings: What the user should know about its quality.
     """
 
     gaussians: Gaussians
     cameras: Cameras
     photos: Float[Tensor, "2 3 height width"]
     summary: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import viser
 from .frustums import Frustums
 from .scene import MEDIAN_DEPTH, DisplayFrame, DisplayPose, Scene, splats_of_levels
 
-BACK = 0.12 * MEDIAN_DEPTH
-UP = 0.05 * MEDIAN_DEPTH
+BACK = 0.14 * MEDIAN_DEPTH
+UP = 0.06 * MEDIAN_DEPTH
 """How far behind and above the photographers the first view is."""
 
 

@@ -1,0 +1,202 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import hisplat_app
+from hisplat_app import Reconstruction, reconstruct
+from hisplat_app.reconstruction import LEAST_OPACITY, PhotoBytes
+from hisplat_app.session import Cancelled
+from hisplat_data_tools.cameras_json import read_cameras
+from hisplat_data_tools.ply import read_ply
+from hisplat_models.cameras import Cameras
+from hisplat_models.gaussians import quaternions_to_matrices
+from hisplat_models.metrics import psnr
+from hisplat_models.network import HiSplat
+
+DEMO = Path(hisplat_app.__file__).parent / "demo"
+SIZE = 128
+LEFT, RIGHT, CAMERAS = DEMO / "left.jpg", DEMO / "right.jpg", DEMO / "cameras.json"
+
+
+@pytest.fixture(scope="module")
+def scene(untrained: HiSplat) -> Reconstruction:
+    return reconstruct(LEFT, RIGHT, cameras=CAMERAS, model=untrained, size=SIZE)
+
+
+def faithfulness(scene: Reconstruction) -> list[float]:
+    """PSNR of the scene seen from both of its photos' places."""
+    drawn = scene.render(scene.cameras, (scene.photos.shape[-2], scene.photos.shape[-1]))
+    return [psnr(a, b).item() for a, b in zip(drawn, scene.photos, strict=True)]
+
+
+def test_scene_looks_like_its_photos(scene: Reconstruction):
+    assert min(faithfulness(scene)) > 18
+
+
+def test_report_tells_how_it_went(scene: Reconstruction):
+    report = scene.report
+    assert report.working_size == (SIZE, SIZE * 3 // 4)
+    assert report.camera_source == "given in cameras.json"
+    assert sum(report.gaussians_per_level) == scene.gaussians.count
+    assert min(report.gaussians_per_level) > 0
+    assert report.confident_share is not None
+    assert 0.3 < report.confident_share < 1
+    assert 0 < report.near < report.far
+    assert {"reading the photos", "finding the cameras", "matching the photos"} <= set(
+        report.seconds
+    )
+    assert json.loads(report.to_json())["gaussians_per_level"] == list(report.gaussians_per_level)
+    assert f"{scene.gaussians.count:,} Gaussians" in report.summary()
+
+
+def test_invisible_gaussians_are_left_out(scene: Reconstruction):
+    assert scene.gaussians.opacities.min() >= LEAST_OPACITY
+
+
+def test_scene_follows_the_world_of_the_cameras(scene: Reconstruction, untrained: HiSplat):
+    """Turned, moved and enlarged cameras give the turned, moved and enlarged scene."""
+    pose = torch.eye(4)
+    pose[:3, :3] = quaternions_to_matrices(torch.tensor([0.5, -0.3, 0.7, 0.2]))
+    pose[:3, 3] = torch.tensor([3.0, -2.0, 1.0])
+    whole = cameras_of_file()
+    moved = reconstruct(
+        LEFT, RIGHT, cameras=whole.transformed(pose).scaled(2.5), model=untrained, size=SIZE
+    )
+    expected = scene.gaussians.transformed(pose).scaled(2.5)
+    assert moved.gaussians.count == expected.count
+    error = (moved.gaussians.means - expected.means).norm(dim=-1)
+    depth = (expected.means - moved.cameras.positions[0]).norm(dim=-1)
+    # A few pixels on the verge of two matches may fall to the other side by rounding.
+    assert (error / depth).quantile(0.99) < 1e-3
+    assert (moved.gaussians.scales / expected.scales).log().abs().quantile(0.99) < 1e-3
+
+
+def cameras_of_file() -> Cameras:
+    file = read_cameras(CAMERAS)
+    views = [file.find("left.jpg"), file.find("right.jpg")]
+    stated = file.depth_range("left.jpg", "right.jpg")
+    assert stated is not None
+    return Cameras(
+        torch.stack([torch.from_numpy(v.camera_to_world).float() for v in views]),
+        torch.stack([torch.from_numpy(v.intrinsics).float() for v in views]),
+        torch.full((2,), stated[0]),
+        torch.full((2,), stated[1]),
+    )
+
+
+def test_written_scene_and_cameras_give_the_same_again(
+    scene: Reconstruction, untrained: HiSplat, tmp_path: Path
+):
+    scene.write_ply(tmp_path / "scene.ply")
+    scene.write_cameras(tmp_path / "cameras.json")
+    scene.write_report(tmp_path / "report.json")
+    torch.testing.assert_close(read_ply(tmp_path / "scene.ply").means, scene.gaussians.means)
+    assert json.loads((tmp_path / "report.json").read_text())["device"] == "cpu"
+    again = reconstruct(LEFT, RIGHT, cameras=tmp_path / "cameras.json", model=untrained, size=SIZE)
+    torch.testing.assert_close(again.cameras.intrinsics, scene.cameras.intrinsics)
+    torch.testing.assert_close(again.cameras.camera_to_world, scene.cameras.camera_to_world)
+    torch.testing.assert_close(again.cameras.near, scene.cameras.near)
+
+
+def test_photos_of_different_sizes_keep_their_geometry(untrained: HiSplat, tmp_path: Path):
+    """One photo cropped off-centre and stored larger, with a camera file that says so."""
+    document = json.loads(CAMERAS.read_text())
+    left, right = Image.open(LEFT), Image.open(RIGHT)
+    crop = (100, 30, 640, 450)
+    cropped = right.crop(crop).resize((810, 630))
+    left.save(tmp_path / "left.jpg", quality=95)
+    cropped.save(tmp_path / "right.jpg", quality=95)
+    view = next(v for v in document["images"] if v["file"] == "right.jpg")
+    view["cx"], view["cy"] = (view["cx"] - crop[0]) * 1.5, (view["cy"] - crop[1]) * 1.5
+    view["fx"], view["fy"] = view["fx"] * 1.5, view["fy"] * 1.5
+    view["width"], view["height"] = cropped.size
+    (tmp_path / "cameras.json").write_text(json.dumps(document))
+    scene = reconstruct(
+        tmp_path / "left.jpg",
+        tmp_path / "right.jpg",
+        cameras=tmp_path / "cameras.json",
+        model=untrained,
+        size=SIZE,
+    )
+    assert min(faithfulness(scene)) > 17
+    assert scene.report.confident_share is not None
+    assert scene.report.confident_share > 0.3
+
+
+def test_cameras_are_estimated_from_the_photos_alone(untrained: HiSplat):
+    content = [PhotoBytes(path.name, path.read_bytes()) for path in (LEFT, RIGHT)]
+    scene = reconstruct(*content, fov_degrees=59.49, model=untrained, size=SIZE)
+    torch.testing.assert_close(scene.cameras.camera_to_world[0], torch.eye(4))
+    estimated = scene.cameras.camera_to_world[1]
+    stated = cameras_of_file().relative().camera_to_world[1]
+    direction = torch.nn.functional.cosine_similarity(estimated[:3, 3], stated[:3, 3], dim=0)
+    assert direction > 0.995
+    assert (estimated[:3, :3] - stated[:3, :3]).norm() < 0.02
+    assert scene.report.camera_quality["inliers"] > 50
+    assert min(faithfulness(scene)) > 17
+
+
+def test_guessed_focal_length_is_warned_about(untrained: HiSplat):
+    scene = reconstruct(LEFT, RIGHT, model=untrained, size=64)
+    assert any("focal length" in warning for warning in scene.report.warnings)
+    assert "assumed focal length" in scene.report.camera_source
+
+
+def test_missing_depth_range_is_measured(untrained: HiSplat, tmp_path: Path):
+    document = json.loads(CAMERAS.read_text())
+    pairs = document.pop("pairs", [])
+    near, far = document.pop("near"), document.pop("far")
+    assert all("near" not in view for view in document["images"]), pairs
+    path = tmp_path / "cameras.json"
+    path.write_text(json.dumps(document))
+    scene = reconstruct(LEFT, RIGHT, cameras=path, model=untrained, size=64)
+    assert near / 3 < scene.report.near < near * 3
+    assert far / 3 < scene.report.far < far * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 10}, "working size of at least 64"),
+        ({"model": "no-such-model"}, "Expected a bundled model"),
+        ({"fov_degrees": 500.0}, "field of view"),
+        ({"focal_px": 500.0, "fov_degrees": 60.0}, "not both"),
+        ({"focal_px": 500.0, "cameras": CAMERAS}, "leave out the focal length"),
+        ({"device": "cuda", "model": "hisplat-small"}, "CUDA"),
+    ],
+)
+def test_contradicting_options_are_refused(
+    change: dict[str, object], message: str, untrained: HiSplat
+):
+    if change.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    options = {"model": untrained, "size": 64, **change}
+    with pytest.raises(ValueError, match=message):
+        reconstruct(LEFT, RIGHT, **options)  # pyright: ignore[reportArgumentType]
+
+
+def test_cameras_in_one_place_are_refused(untrained: HiSplat):
+    cameras = cameras_of_file()
+    same = Cameras.stack([cameras[0], cameras[0]])
+    with pytest.raises(ValueError, match="same place"):
+        reconstruct(LEFT, RIGHT, cameras=same, model=untrained, size=64)
+
+
+def test_progress_rises_and_can_cancel(untrained: HiSplat):
+    heard: list[tuple[str, float]] = []
+
+    def stop_at_matching(step: str, fraction: float) -> None:
+        heard.append((step, fraction))
+        if step == "matching the photos":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        reconstruct(
+            LEFT, RIGHT, cameras=CAMERAS, model=untrained, size=64, progress=stop_at_matching
+        )
+    fractions = [fraction for _, fraction in heard]
+    assert fractions == sorted(fractions)
+    assert heard[-1][0] == "matching the photos"
