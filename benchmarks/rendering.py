@@ -5,19 +5,17 @@ repeated runs: other work on the machine only ever adds time.
 """
 
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numba
 import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from hisplat_app.machine import machine
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import Gaussians
 from hisplat_models.rendering import CpuRenderer
@@ -125,29 +123,6 @@ def scene(count: int, size: tuple[int, int], sh_degree: int) -> tuple[Gaussians,
     intrinsics = torch.tensor([[1.0, 0, 0.5], [0, size[1] / size[0], 0.5], [0, 0, 1]])
     ones = torch.ones(1, 1)
     return gaussians, Cameras(torch.eye(4)[None, None], intrinsics[None, None], ones, 5 * ones)
-
-
-def machine() -> dict[str, str | int]:
-    """What the times depend on."""
-    return {
-        "processor": processor_name(),
-        "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numba": numba.__version__,
-    }
-
-
-def processor_name() -> str:
-    """The processor's model where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def print_table(timings: list[Timing]) -> None:

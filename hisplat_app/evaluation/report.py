@@ -1,7 +1,6 @@
 """The results as JSON, as tables on the console, and as a page."""
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -18,6 +17,7 @@ from rich.table import Table as RichTable
 import hisplat_app
 from hisplat_data_tools.atomic_write import write_atomically
 
+from ..machine import machine
 from .contact_sheet import PairSheet, Table, page
 from .disparity import DisparityResult
 from .scenes import CameraSource, PairResult
@@ -76,19 +76,6 @@ class Evaluation:
     pairs: dict[CameraSource, list[PairResult]] = field(default_factory=dict)
     disparities: list[DisparityResult] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-
-
-def machine() -> dict[str, Any]:
-    """What the run's speed and last digits depend on."""
-    return {
-        "processor": _processor_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "system": platform.platform(),
-    }
 
 
 def versions() -> dict[str, str]:
@@ -338,12 +325,3 @@ def _stereo_document(results: Sequence[DisparityResult]) -> dict[str, Any]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _processor_name() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
