@@ -21,7 +21,7 @@ from hisplat_data_tools.cameras_json import (
 def pose(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.random(random_state=seed).as_matrix()
+    matrix[:3, :3] = Rotation.from_rotvec(rng.normal(size=3)).as_matrix()
     matrix[:3, 3] = rng.normal(size=3)
     return matrix
 
