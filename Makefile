@@ -12,6 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DONE := $(VENV)/.done
 HAS_NVIDIA = nvidia-smi >/dev/null 2>&1
 BROWSERS := $(CHROMIUM) chromium chromium-browser google-chrome
+FIND_CHROMIUM = for name in $(BROWSERS); do command -v "$$name" && break; done
 
 # Threads that wait by spinning starve each other where cores are few.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -26,7 +27,7 @@ demo: install  ## Open the viewer on the bundled pair of photos (ARGS="--port 90
 	$(BIN)/hisplat-view --demo $(ARGS)
 
 test: $(DONE)/dev chromium  ## Run all tests (PYTEST_ARGS="-k render")
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	CHROMIUM="$$($(FIND_CHROMIUM))" $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(DONE)/dev  ## Run ruff and pyright, all of them even if one complains
 	@status=0; for check in "ruff check ." "ruff format --check ." pyright; do \
@@ -75,7 +76,7 @@ $(DONE)/dev: $(DONE)/torch pyproject.toml
 
 # The browser tests drive a real Chromium.
 chromium:
-	@for name in $(BROWSERS); do command -v "$$name" >/dev/null && exit 0; done; \
+	@if [ -n "$$($(FIND_CHROMIUM))" ]; then exit 0; fi; \
 	if command -v apt-get >/dev/null; then \
 	  if [ "`id -u`" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
 	  $$as_root apt-get update && \
