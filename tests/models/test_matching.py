@@ -4,14 +4,6 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from matching_scenes import (
-    HEIGHT,
-    SLANTED,
-    TWO_PLANES,
-    WIDTH,
-    cameras_in_a_row,
-    photograph,
-)
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +16,15 @@ from hisplat_models.matching import (
     match_views,
 )
 from hisplat_models.matching.geometry import plan_sweeps
+
+from .matching_scenes import (
+    HEIGHT,
+    SLANTED,
+    TWO_PLANES,
+    WIDTH,
+    cameras_in_a_row,
+    photograph,
+)
 
 INNER = (..., slice(6, -6), slice(20, -20))  # what both views see
 

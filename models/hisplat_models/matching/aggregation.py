@@ -121,7 +121,7 @@ def _sweep(cost, gray, small_jump, large_jump, total, backward):
 def _extend(before, before_min, cost, small_jump, large_jump, now, sums):
     """Path costs at the next pixel; adds them to the sums and returns the smallest."""
     planes = cost.size
-    ceiling = _add(before_min, large_jump)
+    ceiling = _add(before_min, large_jump)  # pyright: ignore[reportCallIssue]
     below = before[0:planes]
     same = before[1 : planes + 1]
     above = before[2 : planes + 2]

@@ -179,7 +179,8 @@ def make_occlusion_aware(
     """
     planes = cost.shape[2]
     bias = settings.second_background_bias * COST_SCALE * np.arange(planes) / planes
-    anchor = np.minimum(np.arange(planes) * settings.anchor_cost, settings.anchor_limit)
+    distance = np.abs(np.arange(2 * planes) - planes)  # a pixel's curve is a part of this one
+    anchor = np.minimum(distance * settings.anchor_cost, settings.anchor_limit)
     _second_cost(
         cost, plane, trusted, surfaces.matrices, surfaces.lines, surfaces.planes,
         surfaces.trusted, rho_line(sweep), np.rint(bias).astype(np.uint8),
@@ -188,7 +189,8 @@ def make_occlusion_aware(
     )  # fmt: skip
 
 
-_HIDDEN, _SEEN, _CONTRADICTED = 0, 1, 2  # of several views the highest verdict holds
+# Of several views the highest verdict holds.
+_OUTSIDE, _HIDDEN, _SEEN, _CONTRADICTED = 0, 1, 2, 3
 
 
 @kernel
@@ -197,26 +199,25 @@ def _second_cost(
     neutral, contradiction,
 ):  # fmt: skip
     height, width, planes = cost.shape
+    verdicts = np.empty(planes, np.uint8)
     for y in range(height):
         for x in range(width):
             curve = cost[y, x]
             if trusted[y, x]:
                 choice = int(plane[y, x] + np.float32(0.5))
-                for d in range(planes):
-                    curve[d] = anchor[abs(d - choice)]
+                curve[:] = anchor[planes - choice : 2 * planes - choice]
                 continue
+            verdicts[:] = _OUTSIDE
+            for k in range(matrices.shape[0]):
+                _judge(
+                    matrices, lines, other_planes, other_trusted, k, x, y, own_rho[0], own_rho[1],
+                    verdicts,
+                )  # fmt: skip
             for d in range(planes):
-                rho = own_rho[0] + own_rho[1] * np.float32(d)
-                verdict = _HIDDEN
-                for k in range(matrices.shape[0]):
-                    _, seen = _look(
-                        matrices[k], lines[k], other_planes[k], other_trusted[k], x, y, rho
-                    )
-                    verdict = max(verdict, seen)
                 c = np.int64(curve[d])
-                if verdict == _CONTRADICTED:
+                if verdicts[d] == _CONTRADICTED:
                     c = max(c, neutral) + contradiction
-                elif verdict == _SEEN:
+                elif verdicts[d] == _SEEN:
                     c = (c + neutral) // 2
                 else:
                     c = neutral
@@ -224,45 +225,64 @@ def _second_cost(
 
 
 @kernel
-def _look(matrix, line, other, other_trusted, x, y, rho):
-    """Whether a point falls into another view's frame, and the verdict of its surface there."""
-    height, width = other.shape
-    u, v, s = transfer(matrix, np.float32(x), np.float32(y), rho)
-    if not (u >= 0 and u < width and v >= 0 and v < height):
-        return False, _HIDDEN
-    qx, qy = int(u), int(v)
-    if not other_trusted[qy, qx]:
-        return True, _SEEN
-    ahead = (rho * line[2] / s - line[0]) / line[1] - other[qy, qx]
-    if ahead > line[3]:
-        return True, _CONTRADICTED
-    return True, _HIDDEN if ahead < -line[3] else _SEEN
+def _judge(matrices, lines, other_planes, other_trusted, k, x, y, rho_first, rho_step, verdicts):
+    """Raises each verdict to what view k says of the pixel's hypotheses.
+
+    A whole curve at a time, and whole arrays with an index: every array handed to a function, and
+    every row taken of one, costs atomic reference counts.
+    """
+    height, width = other_planes.shape[1:]
+    px, py = np.float32(x) + np.float32(0.5), np.float32(y) + np.float32(0.5)
+    u0 = matrices[k, 0, 0] * px + matrices[k, 0, 1] * py + matrices[k, 0, 2]
+    v0 = matrices[k, 1, 0] * px + matrices[k, 1, 1] * py + matrices[k, 1, 2]
+    s0 = matrices[k, 2, 0] * px + matrices[k, 2, 1] * py + matrices[k, 2, 2]
+    du, dv, ds = matrices[k, 0, 3], matrices[k, 1, 3], matrices[k, 2, 3]
+    first, step, gain = lines[k, 0], lines[k, 1], lines[k, 2]
+    margin = lines[k, 3] * step
+    for d in range(verdicts.size):
+        rho = rho_first + rho_step * np.float32(d)
+        s = s0 + ds * rho
+        if s < np.float32(1e-3):
+            continue
+        inverse = np.float32(1) / s
+        u, v = (u0 + du * rho) * inverse, (v0 + dv * rho) * inverse
+        if not (u >= 0 and u < width and v >= 0 and v < height):
+            continue
+        qx, qy = np.uint32(u), np.uint32(v)
+        verdict = np.uint8(_SEEN)
+        if other_trusted[k, qy, qx]:
+            ahead = rho * gain * inverse - (first + step * other_planes[k, qy, qx])
+            if ahead > margin:
+                verdict = np.uint8(_CONTRADICTED)
+            elif ahead < -margin:
+                verdict = np.uint8(_HIDDEN)
+        if verdict > verdicts[d]:
+            verdicts[d] = verdict
 
 
 def visibility(
     plane: np.ndarray, surfaces: Surfaces, sweep: Sweep
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels whose choice falls into another frame, and those that a surface there hides."""
-    inside, occluded = np.zeros(plane.shape, np.bool_), np.zeros(plane.shape, np.bool_)
+    """Pixels whose choice falls into another frame, and those that every such view hides."""
+    verdicts = np.zeros(plane.shape, np.uint8)
     _visibility(
         plane, surfaces.matrices, surfaces.lines, surfaces.planes, surfaces.trusted,
-        rho_line(sweep), inside, occluded,
+        rho_line(sweep), verdicts,
     )  # fmt: skip
-    return inside, occluded
+    return verdicts != _OUTSIDE, verdicts == _HIDDEN
 
 
 @kernel
-def _visibility(plane, matrices, lines, other_planes, other_trusted, own_rho, inside, occluded):
+def _visibility(plane, matrices, lines, other_planes, other_trusted, own_rho, verdicts):
     height, width = plane.shape
     for y in range(height):
         for x in range(width):
             rho = own_rho[0] + own_rho[1] * plane[y, x]
             for k in range(matrices.shape[0]):
-                found, verdict = _look(
-                    matrices[k], lines[k], other_planes[k], other_trusted[k], x, y, rho
-                )
-                inside[y, x] |= found
-                occluded[y, x] |= found and verdict == _HIDDEN
+                _judge(
+                    matrices, lines, other_planes, other_trusted, k, x, y, rho, np.float32(0),
+                    verdicts[y, x : x + 1],
+                )  # fmt: skip
 
 
 @kernel

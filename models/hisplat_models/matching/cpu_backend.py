@@ -147,8 +147,8 @@ def _sharpness(selection: Selection) -> np.ndarray:
 def _cost_at(total: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Squashed aggregated cost at the nearest planes, (K, H, W)."""
     nearest = np.clip(np.rint(candidates), 0, total.shape[2] - 1).astype(np.int64)
-    y, x = np.indices(total.shape[:2], sparse=True)
-    return squash_cost(total[y, x, nearest])
+    costs = np.take_along_axis(total, nearest.transpose(1, 2, 0), axis=2)
+    return squash_cost(np.ascontiguousarray(costs.transpose(2, 0, 1)))
 
 
 def _coarse_cost(total: np.ndarray, coarse_planes: int) -> np.ndarray:

@@ -107,10 +107,7 @@ def _fill_cost(
                 centre[x] = warped[y % CENSUS_ROWS, d, reach_x + x] + margin
             for dy in range(CENSUS_ROWS):
                 row = warped[min(max(y + dy - reach_y, 0), height - 1) % CENSUS_ROWS, d]
-                for dx in range(CENSUS_COLUMNS):
-                    _count_differing(
-                        row[dx : dx + width], centre, signs[dy * CENSUS_COLUMNS + dx], count
-                    )
+                _count_differing(row, centre, signs, dy * CENSUS_COLUMNS, count)
             _total_cost(count, census_cost, color[y % CENSUS_ROWS, d], mark, row_cost[d])
         _planes_last(row_cost, volume[y])
 
@@ -215,9 +212,31 @@ def _reference_signs(gray, y, margin, signs):
 
 
 @kernel
-def _count_differing(row, centre, signs, count):
-    for x in range(count.size):
-        count[x] += np.int16(row[x] > centre[x]) ^ signs[x]
+def _count_differing(row, centre, signs, first, count):
+    """Adds the differing bits of one row of the census window.
+
+    Its columns are written out, so that the loop over pixels becomes vector instructions with the
+    count in a register.
+    """
+    width = count.size
+    r0, r1, r2 = row[0:width], row[1 : width + 1], row[2 : width + 2]
+    r3, r4, r5 = row[3 : width + 3], row[4 : width + 4], row[5 : width + 5]
+    r6, r7, r8 = row[6 : width + 6], row[7 : width + 7], row[8 : width + 8]
+    s0, s1, s2 = signs[first], signs[first + 1], signs[first + 2]
+    s3, s4, s5 = signs[first + 3], signs[first + 4], signs[first + 5]
+    s6, s7, s8 = signs[first + 6], signs[first + 7], signs[first + 8]
+    for x in range(width):
+        c = centre[x]
+        total = np.int16(r0[x] > c) ^ s0[x]
+        total += np.int16(r1[x] > c) ^ s1[x]
+        total += np.int16(r2[x] > c) ^ s2[x]
+        total += np.int16(r3[x] > c) ^ s3[x]
+        total += np.int16(r4[x] > c) ^ s4[x]
+        total += np.int16(r5[x] > c) ^ s5[x]
+        total += np.int16(r6[x] > c) ^ s6[x]
+        total += np.int16(r7[x] > c) ^ s7[x]
+        total += np.int16(r8[x] > c) ^ s8[x]
+        count[x] += total
 
 
 @kernel
