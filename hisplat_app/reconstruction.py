@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ from hisplat_models.rendering import create_renderer
 from .defaults import DEFAULT_MODEL, DEFAULT_SIZE
 from .photo_cameras import find_photo_cameras
 from .step_clock import Progress, StepClock, ignore_progress
+
+logger = logging.getLogger(__name__)
 
 SMALLEST_SIZE = 64
 LEAST_OPACITY = 1 / 255
@@ -225,8 +228,11 @@ def choose_device(device: Device) -> torch.device:
         ValueError: for "cuda" without a GPU.
     """
     if device == "auto":
-        usable = torch.cuda.is_available() and importlib.util.find_spec("gsplat") is not None
-        return torch.device("cuda" if usable else "cpu")
+        has_gpu = torch.cuda.is_available()
+        has_gsplat = importlib.util.find_spec("gsplat") is not None
+        if has_gpu and not has_gsplat:
+            logger.warning('The GPU is left unused: pip install "hisplat-app[gpu]" to use it.')
+        return torch.device("cuda" if has_gpu and has_gsplat else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("This torch sees no CUDA GPU; use --device cpu.")
     return torch.device(device)

@@ -148,6 +148,7 @@ class Session(Generic[RequestT, ResultT]):
         try:
             work = self._prepare()
         except Exception as error:  # every request is answered with it
+            logger.error("Nothing can be done: %s", error)
             work = _always_raise(error)
         while (job := self._next()) is not None:
             try:

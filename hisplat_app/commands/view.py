@@ -37,7 +37,7 @@ class View:
     """First photo (JPEG, PNG, WebP, …; EXIF rotation is applied)."""
     right: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO")] = None
     """Second photo of the same scene, taken a step to the side."""
-    demo: bool = False
+    demo: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the bundled example instead of own photos."""
     host: str = "127.0.0.1"
     """Address to listen on. 0.0.0.0 lets everybody in your network use the page."""
@@ -60,8 +60,10 @@ class View:
             from hisplat_viewer import ViewerServer
 
             from ..page_scenes import PageScenes, page_scene, page_writers
+            from ..reconstruction import choose_device
             from ..reconstruction_session import ReconstructionSession
 
+        choose_device(self.network.device)  # refuses before anything starts
         request = self._request()
         with (
             ReconstructionSession(

@@ -20,9 +20,7 @@ Photos = tuple[Image.Image, Image.Image]
 Make = Callable[[Path, Photos], tuple[Path, Path]]
 
 
-def saved(
-    folder: Path, photos: Photos, ending: str = "png", **options: object
-) -> tuple[Path, Path]:
+def saved(folder: Path, photos: Photos, ending: str = "png", **options: Any) -> tuple[Path, Path]:
     paths = folder / f"left.{ending}", folder / f"right.{ending}"
     for photo, path in zip(photos, paths, strict=True):
         photo.save(path, **options)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from hisplat_app.page_scenes import PageScenes, page_writers
 from hisplat_app.reconstruction_session import ReconstructionSession
@@ -23,6 +23,7 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 ).split()
 TIMEOUT_MS = 120_000
+WINDOW: ViewportSize = {"width": 720, "height": 480}
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +65,7 @@ def other_page(browser: Browser, server: ViewerServer) -> Iterator[Page]:
 
 
 def open_page(browser: Browser, server: ViewerServer) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 900, "height": 600}, accept_downloads=True)
+    context = browser.new_context(viewport=WINDOW, accept_downloads=True)
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     page.goto(server.url)
