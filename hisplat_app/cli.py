@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import tyro
 from rich.console import Console
@@ -22,6 +22,8 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
+@runtime_checkable
+@runtime_checkable
 class Command(Protocol):
     """A dataclass of options that can be run."""
 

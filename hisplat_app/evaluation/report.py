@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 from rich.table import Table as RichTable
 
-import hisplat_app
 from hisplat_data_tools.atomic_write import write_atomically
 
+from .. import __version__
 from ..machine import machine
 from .contact_sheet import PairSheet, Table, page
 from .disparity import DisparityResult
@@ -81,7 +81,7 @@ class Evaluation:
 def versions() -> dict[str, str]:
     """Of this program and of what its numbers depend on."""
     return {
-        "hisplat-app": hisplat_app.__version__,
+        "hisplat-app": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -8,12 +8,13 @@ either photo saw (an eighth, padded beyond the photo).
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from .cameras import Cameras
-from .gaussians import SH_C0, Gaussians
+from .gaussian_head import gaussians_from_raw, raw_of_colors
+from .gaussians import Gaussians
 from .matching import CANDIDATE_NAMES, MatchingPrior
 
 
@@ -171,52 +172,7 @@ def layered_gaussians(stages: tuple[LayeredStage, ...], cameras: Cameras) -> Gau
 
 def stage_gaussians(stage: LayeredStage, cameras: Cameras, level: int) -> Gaussians:
     """One Gaussian per cell at its centre; order: view, row, column."""
-    rays = padded_rays(stage, cameras)
-    depth = 1 / stage.inverse_depth
-    means = cameras.positions[:, :, None, None] + rays * depth[..., None]
-    rows, columns = _photo_cells(stage)
-    focal = cameras.intrinsics.diagonal(dim1=-2, dim2=-1)[..., :2] * cameras.intrinsics.new_tensor(
-        [columns, rows]
+    raw = raw_of_colors(stage.color, stage.sigma_px, sh_degree=0)
+    return gaussians_from_raw(
+        raw, stage.opacity, stage.inverse_depth, cameras, level, stage.padding
     )
-    sigma = stage.sigma_px * depth / focal.mean(-1)[..., None, None]
-    flat_depth = depth.flatten(1)
-    batch, count = flat_depth.shape
-    identity = depth.new_tensor([1.0, 0, 0, 0])
-    level_numbers: Int[Tensor, "batch n"] = torch.full(
-        (batch, count), level, device=depth.device, dtype=torch.long
-    )
-    color = stage.color.movedim(2, -1).flatten(1, 3)
-    return Gaussians(
-        means=means.flatten(1, 3),
-        scales=sigma.flatten(1)[..., None].expand(-1, -1, 3),
-        quaternions_wxyz=identity.expand(batch, count, 4),
-        opacities=stage.opacity.flatten(1),
-        harmonics=((color - 0.5) / SH_C0)[:, :, None],
-        level=level_numbers,
-    )
-
-
-def padded_rays(
-    stage: LayeredStage, cameras: Cameras
-) -> Float[Tensor, "batch view height width 3"]:
-    """World-space directions of unit z-depth through the cells' centres, border included."""
-    height, width = stage.inverse_depth.shape[-2:]
-    rows, columns = _photo_cells(stage)
-    # A border widens the picture: seen as one larger image, its intrinsics shrink and shift.
-    scale = cameras.intrinsics.new_tensor([columns / width, rows / height, 1.0])
-    shift = cameras.intrinsics.new_tensor(
-        [[0, 0, stage.padding / width], [0, 0, stage.padding / height], [0, 0, 0]]
-    )
-    wider = Cameras(
-        cameras.camera_to_world,
-        cameras.intrinsics * scale[:, None] + shift,
-        cameras.near,
-        cameras.far,
-    )
-    return wider.rays(height, width)
-
-
-def _photo_cells(stage: LayeredStage) -> tuple[int, int]:
-    """Rows and columns without the border."""
-    height, width = stage.inverse_depth.shape[-2:]
-    return height - 2 * stage.padding, width - 2 * stage.padding

@@ -289,10 +289,10 @@ class _scalar_writer:
             else:
                 self.writer = SummaryWriter(run_dir / "tensorboard")
 
-    def __enter__(self) -> Callable[[int, Mapping[str, float]], None]:
+    def __enter__(self) -> Callable[[int, Mapping[str, float | int]], None]:
         return self._write
 
-    def _write(self, step: int, values: Mapping[str, float]) -> None:
+    def _write(self, step: int, values: Mapping[str, float | int]) -> None:
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
