@@ -22,7 +22,7 @@ FLAGS = (
     "--disable-dev-shm-usage --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-TIMEOUT_MS = 120_000
+TIMEOUT_MS = 240_000
 WINDOW: ViewportSize = {"width": 720, "height": 480}
 
 

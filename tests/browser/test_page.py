@@ -19,9 +19,9 @@ PAIR = (DEMO / "left.jpg", DEMO / "right.jpg")
 LEVELS = ("Coarse", "Middle", "Fine")
 # Beside the panel and below notices.
 PICTURE: FloatRect = {"x": 0, "y": 170, "width": 370, "height": 310}
-WAIT_S = 120
+WAIT_S = 240
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 def upload(page: Page, side: str, file: Path) -> None:
