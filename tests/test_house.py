@@ -22,6 +22,7 @@ MAY_IMPORT = {
         "hisplat_models.cameras",
         "hisplat_models.gaussians",
         "hisplat_models.example",
+        "hisplat_models.compilation",
     ),
     "hisplat_viewer": (
         "hisplat_models.cameras",

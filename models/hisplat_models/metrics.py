@@ -123,7 +123,8 @@ def disparity_errors(
     """Errors of a dense disparity map in pixels; ``truth`` is NaN where it is unknown.
 
     Raises:
-        ValueError: if the truth is unknown everywhere or the estimate is not finite where it counts.
+        ValueError: if the truth is unknown everywhere, or the estimate is not finite where it is
+            known.
     """
     known = torch.isfinite(truth)
     if not known.any():

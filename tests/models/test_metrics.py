@@ -30,7 +30,7 @@ def test_psnr_and_ssim_agree_with_scikit_image(seed: int) -> None:
         data_range=1.0, channel_axis=2,
     )  # fmt: skip
     assert psnr(image, target).item() == pytest.approx(expected_psnr, abs=1e-4)
-    assert ssim(image, target).item() == pytest.approx(float(expected_ssim), abs=1e-5)
+    assert ssim(image, target).item() == pytest.approx(expected_ssim, abs=1e-5)
 
 
 def test_ssim_agrees_with_scikit_image_on_nearly_flat_images() -> None:
@@ -42,7 +42,7 @@ def test_ssim_agrees_with_scikit_image_on_nearly_flat_images() -> None:
         gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
         data_range=1.0, channel_axis=2,
     )  # fmt: skip
-    assert ssim(image, target).item() == pytest.approx(float(expected), abs=1e-5)
+    assert ssim(image, target).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_batches_are_scored_one_by_one() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hisplat_models.cameras import Cameras
+from hisplat_models.compilation import kernel
 from hisplat_models.gaussians import SH_C0, Gaussians, quaternions_to_matrices
 from hisplat_models.rendering import (
     PAPER,
@@ -24,7 +25,6 @@ from hisplat_models.rendering import (
     Rendering,
     create_renderer,
 )
-from hisplat_models.rendering._compile import kernel
 
 RENDERERS = [ReferenceRenderer(), CpuRenderer()]
 PARAMETERS = ["means", "scales", "quaternions_wxyz", "opacities", "harmonics"]

@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from ..rendering._compile import kernel
+from ..compilation import kernel
 from .settings import MatchingSettings
 from .sweep_cost import COST_SCALE
 

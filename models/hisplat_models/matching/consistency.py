@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..rendering._compile import kernel
+from ..compilation import kernel
 from .geometry import Sweep
 from .settings import MatchingSettings
 from .sweep_cost import COST_SCALE

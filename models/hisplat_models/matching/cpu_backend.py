@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..rendering._compile import kernel
+from ..compilation import kernel
 from .aggregation import aggregate
 from .consistency import (
     Selection,

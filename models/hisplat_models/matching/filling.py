@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..rendering._compile import kernel
+from ..compilation import kernel
 from .settings import MatchingSettings
 
 _REACH = 8  # samples on each side of a window: two sigmas at a stride of a quarter sigma

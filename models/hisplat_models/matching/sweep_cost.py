@@ -6,7 +6,7 @@ and contiguous, which is what lets the aggregation run on whole vectors of plane
 
 import numpy as np
 
-from ..rendering._compile import kernel
+from ..compilation import kernel
 from .geometry import Sweep
 from .settings import MatchingSettings
 

@@ -6,7 +6,7 @@ across touches few of them.
 
 import numpy as np
 
-from ._compile import kernel
+from ..compilation import kernel
 
 TILE_WIDTH = 8
 TILE_HEIGHT = 64

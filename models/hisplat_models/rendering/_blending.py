@@ -13,8 +13,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from ..compilation import inlined, reordering_kernel
 from ._binning import TILE_HEIGHT, TILE_PIXELS, TILE_WIDTH
-from ._compile import inlined, reordering_kernel
 from ._projection import (
     BLUE,
     DEPTH,

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
+from ..compilation import inlined, kernel
 from ._binning import TILE_HEIGHT, TILE_WIDTH
-from ._compile import inlined, kernel
 
 # One row per Gaussian, a cache line of float32. Powers are in units of log 2:
 # log2(alpha) = A dx^2 + B dx dy + C dy^2 + log2(opacity).

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ._compile import inlined, kernel
+from ..compilation import inlined, kernel
 from ._projection import (
     MOMENT,
     MOMENT_X,

@@ -1,4 +1,4 @@
-"""How the kernels of this folder are compiled."""
+"""How inner loops are compiled to machine code: lazily, kept on disk, without holding the GIL."""
 
 import inspect
 import logging
@@ -15,12 +15,12 @@ REORDER = {"contract", "reassoc", "nsz"}
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles on the first call; the result keeps the GIL free and is stored on disk."""
-    return _compiled(function, fastmath=False)
+    return compiled(function, fastmath=False)
 
 
 def reordering_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel whose arithmetic may be reordered and contracted."""
-    return _compiled(function, fastmath=REORDER)
+    return compiled(function, fastmath=REORDER)
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,7 +32,8 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return kernel(function)
 
 
-def _compiled(function: Callable[..., Any], fastmath: bool | set[str]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], fastmath: bool | set[str]) -> Callable[..., Any]:
+    """Compiles on the first call, with these of LLVM's fast-math flags (or none)."""
     # Unwrapped: run-time type checkers put Python around every function of a package.
     function = inspect.unwrap(function)
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
