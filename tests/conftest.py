@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+# Spinning threads slow a busy machine many times over; read once, when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 install_import_hook(
     ["hisplat_models", "hisplat_data_tools", "hisplat_viewer", "hisplat_app"], "beartype.beartype"
 )
