@@ -8,7 +8,6 @@ Usage: python benchmarks/first_splats.py --left a.jpg --right b.jpg --output FIL
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -84,16 +83,16 @@ def cold_start(options: Options) -> Cold:
     command = [sys.executable, "-m", "hisplat_app", "view", "--no-open"]
     command += ["--left", str(options.left), "--right", str(options.right)]
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
             if line.startswith("Open "):
                 break
         else:
             raise SystemExit("The viewer ended before it showed the scene.")
         seconds = time.perf_counter() - started
         peak = peak_memory_mib(process.pid)
-        process.send_signal(signal.SIGINT)
+        process.terminate()
     return Cold(seconds, peak)
 
 

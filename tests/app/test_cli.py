@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -260,13 +261,23 @@ def test_view_serves_the_pair_until_it_is_interrupted(weights: Path, tmp_path: P
     export = tmp_path / "scene.ply"
     program = [sys.executable, "-m", "hisplat_app", "view", "--demo", "--no-open", "--port", "0"]
     program += ["--size", "64", "--model", str(weights), "--export", str(export)]
-    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        told = read_until(process.stderr, "Ctrl+C ends")
-        process.send_signal(2)
-        assert process.wait(60) == 0
+    with subprocess.Popen(
+        program, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as process:
+        try:
+            assert process.stderr is not None
+            told = read_until(process.stderr, "Ctrl+C ends")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
     assert "Open http://127.0.0.1:" in told
     assert read_ply(export).count > 1000
+
+
+def heed_interrupts() -> None:
+    """A program started in the background of a script inherits that Ctrl+C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def read_until(stream: IO[str], mark: str) -> str:
