@@ -1,5 +1,9 @@
 """Hand-made matching of the views of a batch of scenes."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -10,8 +14,10 @@ from .cpu_backend import match_scene
 from .geometry import Sweep, plan_sweeps
 from .prior import MatchingPrior
 from .settings import MatchingSettings
+from .torch_backend import match_scene_torch
 
 _DEFAULT = MatchingSettings()
+_VOLUME_AT_ONCE = 1 << 28  # pixels times planes that the torch backend holds at a time, 7 bytes each
 
 
 @torch.no_grad()
@@ -19,6 +25,7 @@ def match_views(
     images: Float[Tensor, "batch view 3 height width"],
     cameras: Cameras,
     settings: MatchingSettings = _DEFAULT,
+    backend: Literal["auto", "compiled", "torch"] = "auto",
 ) -> MatchingPrior:
     """Classical depth of every view from the others, with candidates and evidence.
 
@@ -26,6 +33,8 @@ def match_views(
         images: RGB in [0, 1].
         cameras: (batch, view); near and far bound the depth of each view.
         settings: Constants of the method.
+        backend: ``compiled`` kernels on the CPU, or ``torch`` operations on the images' device;
+            ``auto`` takes the first for images on the CPU and the second for any others.
 
     Raises:
         ValueError: for fewer than two views, sides that are not multiples of 8, or an empty
@@ -41,48 +50,82 @@ def match_views(
         )
     if not ((cameras.near > 0) & (cameras.near < cameras.far)).all():
         raise ValueError("Expected 0 < near < far for every camera.")
-    scenes, step_px = [], []
-    for scene_images, scene_cameras in zip(images, _scenes(cameras), strict=True):
-        sweeps = plan_sweeps(scene_cameras, height, width, settings)
-        threads = min(torch.get_num_threads(), views)
-        maps = match_scene(scene_images.detach().float().cpu().numpy(), sweeps, settings, threads)
-        scenes.append(
-            [
-                _named(m, s, c)
-                for m, s, c in zip(maps, sweeps, scene_cameras.near.tolist(), strict=True)
-            ]
+    sweeps = [plan_sweeps(scene, height, width, settings) for scene in _scenes(cameras)]
+    if backend == "auto":
+        backend = "compiled" if images.device.type == "cpu" else "torch"
+    match = _match_compiled if backend == "compiled" else _match_torch
+    scenes = [
+        [_named(*view) for view in zip(maps, planned, near, strict=True)]
+        for maps, planned, near in zip(
+            match(images.detach().float(), sweeps, settings),
+            sweeps,
+            cameras.near.tolist(),
+            strict=True,
         )
-        step_px.append(float(np.mean([s.step_px for s in sweeps])))
+    ]
 
     def stacked(name: str) -> Tensor:
-        return torch.stack([torch.stack([view[name] for view in scene]) for scene in scenes]).to(
-            images.device
-        )
+        return torch.stack([torch.stack([view[name] for view in scene]) for scene in scenes])
 
-    return MatchingPrior(
-        **{name: stacked(name) for name in scenes[0][0]},
-        plane_step_px=torch.tensor(step_px, device=images.device),
-    )
+    step_px = [float(np.mean([s.step_px for s in planned])) for planned in sweeps]
+    prior = {name: stacked(name).to(images.device) for name in scenes[0][0]}
+    return MatchingPrior(**prior, plane_step_px=torch.tensor(step_px, device=images.device))
 
 
 def _scenes(cameras: Cameras) -> list[Cameras]:
     return [cameras[b] for b in range(cameras.batch_shape[0])]
 
 
-def _named(maps: dict[str, np.ndarray], sweep: Sweep, near: float) -> dict[str, Tensor]:
+def _match_compiled(
+    images: Tensor, sweeps: list[list[Sweep]], settings: MatchingSettings
+) -> Iterator[list[dict[str, Tensor]]]:
+    """Maps of the views of each scene, one scene after the other."""
+    threads = min(torch.get_num_threads(), images.shape[1])
+    for scene, planned in zip(images.cpu().numpy(), sweeps, strict=True):
+        for_views = match_scene(scene, planned, settings, threads)
+        yield [
+            {name: torch.from_numpy(np.ascontiguousarray(m)) for name, m in maps.items()}
+            for maps in for_views
+        ]
+
+
+def _match_torch(
+    images: Tensor, sweeps: list[list[Sweep]], settings: MatchingSettings
+) -> Iterator[list[dict[str, Tensor]]]:
+    """Maps of the views of each scene, as many scenes at a time as memory should hold."""
+    _, views, _, height, width = images.shape
+    planes = max(sweep.planes for planned in sweeps for sweep in planned)
+    group = max(1, _VOLUME_AT_ONCE // (views * height * width * planes))
+    for start in range(0, len(sweeps), group):
+        together = [
+            _moved(sweep, scene * views)
+            for scene, planned in enumerate(sweeps[start : start + group])
+            for sweep in planned
+        ]
+        maps = match_scene_torch(images[start : start + group].flatten(0, 1), together, settings)
+        for first in range(0, len(maps), views):
+            yield maps[first : first + views]
+
+
+def _moved(sweep: Sweep, first_view: int) -> Sweep:
+    """The sweep of a scene whose views start at ``first_view`` among those of several scenes."""
+    transfers = tuple(replace(t, other=t.other + first_view) for t in sweep.transfers)
+    return replace(sweep, transfers=transfers)
+
+
+def _named(maps: dict[str, Tensor], sweep: Sweep, near: float) -> dict[str, Tensor]:
     """Fields of MatchingPrior for one view."""
 
-    def inverse_depth(planes: np.ndarray) -> Tensor:
-        rho = (sweep.rho_first + sweep.rho_step * planes.astype(np.float64)) / near
-        return torch.from_numpy(rho.astype(np.float32))
+    def inverse_depth(planes: Tensor) -> Tensor:
+        return ((sweep.rho_first + sweep.rho_step * planes.double()) / near).float()
 
     return {
         "inverse_depth": inverse_depth(maps["choice"]),
-        "trusted": torch.from_numpy(maps["trusted"]),
-        "consistency_px": torch.from_numpy(maps["error"]),
-        "color": torch.from_numpy(np.ascontiguousarray(maps["color"])),
+        "trusted": maps["trusted"],
+        "consistency_px": maps["error"],
+        "color": maps["color"],
         "candidates": inverse_depth(maps["candidates"]),
-        "candidate_cost": torch.from_numpy(maps["candidate_cost"]),
-        "evidence": torch.from_numpy(maps["evidence"]),
-        "coarse_cost": torch.from_numpy(np.ascontiguousarray(maps["coarse_cost"])),
+        "candidate_cost": maps["candidate_cost"],
+        "evidence": maps["evidence"],
+        "coarse_cost": maps["coarse_cost"],
     }

@@ -1,0 +1,233 @@
+"""Cost volumes as tensor operations: the sweep of sweep_cost.py, the paths of aggregation.py.
+
+The same fixed-point numbers are computed in the same order, so volumes of the two backends differ
+only where a device rounds a float32 projection another way.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int16, Int64, UInt8
+from torch import Tensor
+
+from .aggregation import UNREACHABLE
+from .geometry import Sweep
+from .settings import MatchingSettings
+from .sweep_cost import CENSUS_COLUMNS, CENSUS_ROWS, CHANNEL_LEVELS, COST_SCALE
+
+CHUNK = 1 << 22  # elements of a temporary, which bounds what a pass over a volume needs
+_CHANNEL_MASK = (1 << 13) - 1  # 16 * CHANNEL_LEVELS fits
+
+
+def chunks(count: int, elements_each: int) -> Iterator[slice]:
+    """Slices of ``range(count)`` with about CHUNK elements each."""
+    size = max(1, CHUNK // elements_each)
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def pack_colors(image: Float[Tensor, "3 height width"]) -> Int64[Tensor, "height width"]:
+    """Three channels of 9 bits, 21 bits apart: one multiplication weighs all channels at once."""
+    r, g, b = (image.clamp(0, 1) * CHANNEL_LEVELS).round().long()
+    return (r << 42) | (g << 21) | b
+
+
+def sweep_cost(
+    reference: Int64[Tensor, "height width"],
+    others: list[Tensor],
+    sweep: Sweep,
+    settings: MatchingSettings,
+) -> UInt8[Tensor, "height width plane"]:
+    """Fixed-point cost, the mean over the other views that see the hypothesis.
+
+    Args:
+        reference: Packed colours of the view whose pixels are swept.
+        others: Packed colours of the views in ``sweep.transfers``, in that order.
+        sweep: Planes and transfers.
+        settings: Weights and limits.
+    """
+    height, width = reference.shape
+    device = reference.device
+    index = np.arange(sweep.planes)
+    rho = (sweep.rho_first + sweep.rho_step * index).astype(np.float32)
+    rho = torch.from_numpy(rho).to(device)
+    bias = np.rint(settings.background_bias * COST_SCALE / sweep.planes * index).astype(np.uint8)
+    signs = list(_brighter(_gray(reference << 4)[None], settings))
+    outside = round(settings.outside_cost * COST_SCALE)
+    volume = torch.empty(height, width, sweep.planes, dtype=torch.uint8, device=device)
+    for part in chunks(sweep.planes, height * width):
+        shape = (part.stop - part.start, height, width)
+        total = torch.zeros(shape, dtype=torch.int16, device=device)
+        seen = torch.zeros_like(total)
+        for transfer, other in zip(sweep.transfers, others, strict=True):
+            cost, inside = _cost_in(reference, other, transfer.matrix, rho[part], signs, settings)
+            total += cost * inside
+            seen += inside
+        mean = (total + seen // 2) // seen.clamp(min=1)
+        volume[..., part] = mean.where(seen > 0, outside).to(torch.uint8).movedim(0, -1)
+    return volume.add_(torch.from_numpy(bias).to(device))
+
+
+def _cost_in(
+    reference: Int64[Tensor, "height width"],
+    other: Int64[Tensor, "height width"],
+    matrix: np.ndarray,
+    rho: Float[Tensor, "plane"],
+    signs: list[Tensor],
+    settings: MatchingSettings,
+) -> tuple[Int16[Tensor, "plane height width"], Bool[Tensor, "plane height width"]]:
+    """Cost of some planes against one other view, and where they fall into its frame."""
+    warped, inside = _warp(other, matrix, rho)
+    weight = np.float32(settings.color_weight * COST_SCALE * 255 / (CHANNEL_LEVELS * 16) / 3)
+    own = zip(_channels(warped >> 8), _channels(reference << 4), strict=True)
+    difference = sum((there - here).abs() for there, here in own)
+    color = (torch.as_tensor(difference).float() * float(weight)).clamp(
+        max=float(np.float32(settings.color_limit * COST_SCALE))
+    )
+    count = torch.zeros(warped.shape, dtype=torch.uint8, device=warped.device)
+    for bit, sign in zip(_brighter(_gray(warped >> 8), settings), signs, strict=True):
+        count += bit ^ sign
+    bits = np.minimum(np.arange(CENSUS_ROWS * CENSUS_COLUMNS), settings.census_limit)
+    census = np.rint(bits * settings.census_weight * COST_SCALE).astype(np.int16)
+    census = torch.from_numpy(census).to(warped.device)
+    return census[count.int()] + (color + 0.5).short(), inside
+
+
+def _warp(
+    other: Int64[Tensor, "height width"], matrix: np.ndarray, rho: Float[Tensor, "plane"]
+) -> tuple[Int64[Tensor, "plane height width"], Bool[Tensor, "plane height width"]]:
+    """Packed colours, times 64 * 64, sampled at 1/64 px; and which samples lie in the frame."""
+    height, width = other.shape
+    fx = torch.arange(width, device=other.device).float()
+    cy = torch.arange(height, device=other.device).float()[:, None] + 0.5
+    half = np.float32(0.5)
+    u, v, s = (
+        float(row[0] * half) + float(row[1]) * cy + float(row[2])
+        + float(row[3]) * rho[:, None, None] + float(row[0]) * fx
+        for row in matrix
+    )  # fmt: skip
+    inverse = 1 / s.clamp(min=1e-3)
+    u, v = u * inverse, v * inverse
+    inside = (s > 1e-3) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
+    column = (((u - 0.5) * 64).clamp(0, (width - 1) * 64) + 0.5).long()
+    row = (((v - 0.5) * 64).clamp(0, (height - 1) * 64) + 0.5).long()
+    left, top = (column >> 6).clamp(max=width - 2), (row >> 6).clamp(max=height - 2)
+    weight_x, weight_y = column - (left << 6), row - (top << 6)
+    flat, offset = other.reshape(-1), top * width + left
+    upper = flat[offset] * (64 - weight_x) + flat[offset + 1] * weight_x
+    lower = flat[offset + width] * (64 - weight_x) + flat[offset + width + 1] * weight_x
+    return upper * (64 - weight_y) + lower * weight_y, inside
+
+
+def _channels(packed: Int64[Tensor, "*shape"]) -> tuple[Tensor, ...]:
+    """Channels on a scale of 16 CHANNEL_LEVELS; bits shifted down from a channel above go away."""
+    return tuple((packed >> shift) & _CHANNEL_MASK for shift in (42, 21, 0))
+
+
+def _gray(packed: Int64[Tensor, "*shape"]) -> Int16[Tensor, "*shape"]:
+    r, g, b = _channels(packed)
+    return ((r * 77 + g * 150 + b * 29) >> 8).short()
+
+
+def _brighter(
+    gray: Int16[Tensor, "plane height width"], settings: MatchingSettings
+) -> Iterator[Tensor]:
+    """For each neighbour of the census window where it exceeds the centre; borders replicate."""
+    _, height, width = gray.shape
+    reach_y, reach_x = CENSUS_ROWS // 2, CENSUS_COLUMNS // 2
+    rows = torch.arange(-reach_y, height + reach_y, device=gray.device).clamp(0, height - 1)
+    columns = torch.arange(-reach_x, width + reach_x, device=gray.device).clamp(0, width - 1)
+    padded = gray[:, rows][:, :, columns]
+    centre = gray + round(settings.census_margin * CHANNEL_LEVELS * 16 / 255)
+    for y in range(CENSUS_ROWS):
+        for x in range(CENSUS_COLUMNS):
+            yield padded[:, y : y + height, x : x + width] > centre
+
+
+def aggregate(
+    costs: list[Tensor], gray: Int64[Tensor, "view height width"], settings: MatchingSettings
+) -> list[Tensor]:
+    """Sum over eight paths, (H, W, planes) int16 for each view.
+
+    All views share their scans, padded to the most planes, because a scan's many small steps take
+    a GPU about as long for one view as for several.
+
+    Args:
+        costs: (H, W, planes) bytes of each view.
+        gray: Intensities, 0-255.
+        settings: Penalties.
+    """
+    planes = [cost.shape[-1] for cost in costs]
+    shape = (*gray.shape, max(planes))
+    cost = torch.full(shape, UNREACHABLE, dtype=torch.int16, device=gray.device)
+    for padded, own in zip(cost, costs, strict=True):
+        padded[..., : own.shape[-1]] = own
+    small, large = zip(*(_penalties(n, settings) for n in planes), strict=True)
+    small = torch.tensor(small, dtype=torch.int16, device=gray.device)
+    large = torch.from_numpy(np.stack(large)).to(gray.device)
+    total = torch.zeros_like(cost)
+    _scan(cost, _jumps(gray, large, (-1, 0, 1)), (-1, 0, 1), small, total)
+    turned = _jumps(gray.mT, large, (0,))
+    _scan(cost.transpose(1, 2), turned, (0,), small, total.transpose(1, 2))
+    return [sums[..., :n] for sums, n in zip(total, planes, strict=True)]
+
+
+def _penalties(planes: int, settings: MatchingSettings) -> tuple[int, np.ndarray]:
+    """Of a change of one plane, and of more by intensity difference (256) int16."""
+    small = settings.small_jump * min(1.0, max(0.5, 96 / planes))
+    large = settings.large_jump / (1 + settings.large_jump_edge * np.arange(256))
+    large = np.maximum(large, 1.5 * small)
+    return round(small * COST_SCALE), np.rint(large * COST_SCALE).astype(np.int16)
+
+
+def _jumps(
+    gray: Int64[Tensor, "view step line"], large: Int16[Tensor, "view 256"], shifts: tuple[int, ...]
+) -> Int16[Tensor, "way view path step line"]:
+    """Penalties on the way to each pixel, forward and backward, in the order of the scan."""
+    views, steps, lines = gray.shape
+    step, line = torch.arange(steps, device=gray.device), torch.arange(lines, device=gray.device)
+    table = torch.arange(views, device=gray.device)[:, None, None]
+    ways = []
+    for way in (-1, 1):
+        before = gray[:, (step + way).clamp(0, steps - 1)]
+        paths = [
+            large[table, (gray - before[:, :, (line + shift).clamp(0, lines - 1)]).abs()]
+            for shift in shifts
+        ]
+        ways.append(torch.stack(paths, 1))
+    return torch.stack([ways[0], ways[1].flip(2)])
+
+
+def _scan(
+    cost: Int16[Tensor, "view step line plane"],
+    jumps: Int16[Tensor, "way view path step line"],
+    shifts: tuple[int, ...],
+    small_jump: Int16[Tensor, "view"],
+    total: Int16[Tensor, "view step line plane"],
+) -> None:
+    """Adds the path costs of a forward and a backward scan to ``total``.
+
+    A path comes from the line ``shift`` further in the step before. The buffer has a border of
+    zeros (lines) so that paths start at the image's edge, and one of UNREACHABLE (planes).
+    """
+    views, steps, lines, planes = cost.shape
+    paths = len(shifts)
+    before = cost.new_zeros(2, views, paths, lines + 2, planes + 2)
+    before[..., 0] = before[..., -1] = UNREACHABLE
+    small = small_jump[:, None, None, None]
+    for n in range(steps):
+        came = torch.stack(
+            [before[:, :, k, 1 + shift : 1 + shift + lines] for k, shift in enumerate(shifts)], 2
+        )
+        below, same, above = came[..., :-2], came[..., 1:-1], came[..., 2:]
+        lowest = same.amin(-1, keepdim=True)
+        best = torch.minimum(below, above).add_(small)
+        best = torch.minimum(best, same, out=best)
+        best = torch.minimum(best, lowest + jumps[:, :, :, n, :, None], out=best)
+        local = torch.stack([cost[:, n], cost[:, steps - 1 - n]])
+        value = best.sub_(lowest).add_(local[:, :, None])
+        before[..., 1:-1, 1:-1] = value
+        sums = value.sum(2, dtype=torch.int16)
+        total[:, n] += sums[0]
+        total[:, steps - 1 - n] += sums[1]
