@@ -7,16 +7,14 @@ Processor time, so that other work on the machine disturbs it little.
 """
 
 import json
-import os
-import platform
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
 
+from hisplat_app.machine import machine
 from hisplat_data_tools.procedural import (
     LAYOUTS,
     ProceduralDataset,
@@ -35,19 +33,6 @@ class Arguments:
     """Samples to make."""
     seconds: float = 10.0
     """Time to measure samples for; views take about as long again."""
-
-
-def machine() -> dict[str, object]:
-    """What the numbers were measured on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-    }
 
 
 def view_milliseconds(settings: ProceduralSettings, layout: str, count: int = 5) -> float:

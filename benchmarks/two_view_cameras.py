@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import tyro
 
+from hisplat_app.machine import machine
 from hisplat_data_tools.cameras_json import CameraFile, ImageCamera, read_cameras
 from hisplat_data_tools.images import Photo, load_photo
 from hisplat_data_tools.intrinsics import focal_of_photo, normalized_intrinsics
@@ -53,7 +54,7 @@ def main(data: Path, output: Path) -> None:
         for left, right in pairs:
             results += [measured(file, left, right, focal) for focal in ("true", "guessed")]
     output.parent.mkdir(parents=True, exist_ok=True)
-    document = {"results": [asdict(r) for r in results]}
+    document = {"machine": machine(), "results": [asdict(r) for r in results]}
     output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(table(results))
 
