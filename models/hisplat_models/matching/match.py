@@ -17,7 +17,7 @@ from .settings import MatchingSettings
 from .torch_backend import match_scene_torch
 
 _DEFAULT = MatchingSettings()
-_VOLUME_AT_ONCE = 1 << 28  # pixels times planes that the torch backend holds at a time, 7 bytes each
+_VOLUME_AT_ONCE = 1 << 28  # pixels times planes in the torch backend's hands; about 10 bytes each
 
 
 @torch.no_grad()
@@ -37,8 +37,8 @@ def match_views(
             ``auto`` takes the first for images on the CPU and the second for any others.
 
     Raises:
-        ValueError: for fewer than two views, sides that are not multiples of 8, or an empty
-            depth range.
+        ValueError: for fewer than two views, sides that are not multiples of 8, an empty depth
+            range, or an unknown backend.
     """
     _, views, _, height, width = images.shape
     if views < 2:
@@ -48,12 +48,14 @@ def match_views(
             f"Expected image sides that are multiples of 8, got {height}x{width}; "
             "pad or crop the photos first."
         )
+    if backend not in ("auto", "compiled", "torch"):
+        raise ValueError(f"Expected the backend auto, compiled or torch, got {backend!r}.")
     if not ((cameras.near > 0) & (cameras.near < cameras.far)).all():
         raise ValueError("Expected 0 < near < far for every camera.")
     sweeps = [plan_sweeps(scene, height, width, settings) for scene in _scenes(cameras)]
     if backend == "auto":
         backend = "compiled" if images.device.type == "cpu" else "torch"
-    match = _match_compiled if backend == "compiled" else _match_torch
+    match = {"compiled": _match_compiled, "torch": _match_torch}[backend]
     scenes = [
         [_named(*view) for view in zip(maps, planned, near, strict=True)]
         for maps, planned, near in zip(

@@ -112,7 +112,8 @@ def consistency_error(
         u, v, _ = transfer(there.matrix, x, y, rho_of(own, plane))
         inside, index = _frame(u, v, plane)
         rho = rho_of(other, maps[there.other].reshape(-1)[index])
-        back_u, back_v, _ = transfer(back.matrix, u - 0.5 + 0.5, v - 0.5 + 0.5, rho)
+        # Through pixel columns and rows, as in the compiled kernel: it rounds.
+        back_u, back_v, _ = transfer(back.matrix, (u - 0.5) + 0.5, (v - 0.5) + 0.5, rho)
         du, dv = back_u - x, back_v - y
         distance = (du * du + dv * dv).sqrt()
         error = torch.minimum(error, distance.where(inside, settings.max_consistency_px))

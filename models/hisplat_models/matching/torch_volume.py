@@ -80,11 +80,11 @@ def _cost_in(
     """Cost of some planes against one other view, and where they fall into its frame."""
     warped, inside = _warp(other, matrix, rho)
     weight = np.float32(settings.color_weight * COST_SCALE * 255 / (CHANNEL_LEVELS * 16) / 3)
-    own = zip(_channels(warped >> 8), _channels(reference << 4), strict=True)
-    difference = sum((there - here).abs() for there, here in own)
-    color = (torch.as_tensor(difference).float() * float(weight)).clamp(
-        max=float(np.float32(settings.color_limit * COST_SCALE))
-    )
+    limit = np.float32(settings.color_limit * COST_SCALE)
+    difference = torch.zeros_like(warped)
+    for there, here in zip(_channels(warped >> 8), _channels(reference << 4), strict=True):
+        difference += (there - here).abs()
+    color = (difference.float() * float(weight)).clamp(max=float(limit))
     count = torch.zeros(warped.shape, dtype=torch.uint8, device=warped.device)
     for bit, sign in zip(_brighter(_gray(warped >> 8), settings), signs, strict=True):
         count += bit ^ sign
