@@ -77,11 +77,13 @@ class View:
             if request is not None:
                 scene = self._reconstructed(session, request)
                 server.show(page_scene(scene))
-            tell(f"Open {server.url} in a browser. Ctrl+C ends.")
-            if self.open:
-                # Some systems' openers wait until the browser is closed.
-                threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
             try:
+                tell(f"Open {server.url} in a browser. Ctrl+C ends.")
+                if self.open:
+                    # Some systems' openers wait until the browser is closed.
+                    threading.Thread(
+                        target=webbrowser.open, args=(server.url,), daemon=True
+                    ).start()
                 server.wait()
             except KeyboardInterrupt:
                 tell("Bye.")

@@ -111,7 +111,6 @@ class Trainer:
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.step = 0
         self.seconds = 0.0
 
@@ -135,7 +134,6 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
         self.step, self.seconds = state["step"], state["seconds"]
         logger.info("Resumed %s at step %d", self.run_dir, self.step)
         return True
@@ -150,7 +148,6 @@ class Trainer:
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -213,8 +210,9 @@ class Trainer:
             raise FloatingPointError(f"Loss {float(report.total)} at step {self.step}.")
         report.total.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * self._rate(self.step)
         self.optimizer.step()
-        self.schedule.step()
         self.averaged.update_parameters(self.model)
         self.step += 1
         return {"loss": float(report.total.detach()), "gradient": float(norm), **report.terms}
@@ -248,6 +246,7 @@ class Trainer:
         return torch.rand(3, generator=generator).to(self.device)
 
     def _rate(self, step: int) -> float:
+        """The share of the peak learning rate at a step."""
         warmup, steps = self.settings.warmup_steps, self.settings.steps
         if step < warmup:
             return (step + 1) / warmup
