@@ -16,9 +16,9 @@ from torch import Tensor
 from .cameras import Cameras
 from .gaussian_head import raw_of_colors
 from .layered import LayeredStage, layered_stages
-from .matching import EVIDENCE_NAMES, MatchingPrior
+from .matching import CANDIDATE_NAMES, EVIDENCE_NAMES, MatchingPrior
 
-CANDIDATES = 6
+CANDIDATES = len(CANDIDATE_NAMES)
 EVIDENCE_CHANNELS = len(EVIDENCE_NAMES) + 2 * CANDIDATES
 BACKDROP_CHANNELS = 1
 SQUASH_PX = 8.0  # displacements are seen through tanh(d / SQUASH_PX)
