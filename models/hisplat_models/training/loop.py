@@ -55,7 +55,7 @@ class TrainSettings:
     """Steps between evaluations on the held-back examples."""
     checkpoint_every_seconds: float = 180.0
     """Time between checkpoints; one is also written at the end."""
-    stop_after_seconds: float = math.inf
+    stop_after_seconds: float | None = None
     """Write a checkpoint and stop after this long, wherever the schedule is."""
     losses: LossSettings = field(default_factory=LossSettings)
     """Weights of the loss terms."""
@@ -260,7 +260,8 @@ class Trainer:
 
     def _time_is_up(self, seconds: float) -> bool:
         """The same answer on all processes: the slowest clock decides."""
-        up = seconds > self.settings.stop_after_seconds
+        limit = self.settings.stop_after_seconds
+        up = limit is not None and seconds > limit
         if self.world_size == 1:
             return up
         flag = torch.tensor(float(up), device=self.device)

@@ -16,8 +16,11 @@ from ..rendering import Renderer
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Weights of the terms; renders are compared after one gain per colour channel."""
+    """Weights of the terms, and how renders are compared."""
 
+    gain_corrected: bool = False
+    """Compare after one gain per colour channel. Forgives photos of unequal exposure, but leaves
+    the scene's own brightness free to drift."""
     mse: float = 10.0
     """Squared difference between renders and target views."""
     l1: float = 0.3
@@ -74,7 +77,8 @@ def training_loss(
         target = example.target_images[:, views]
         rendering = renderer(gaussians, example.target_cameras[:, views], _size(target), background)
         color, alpha = rendering.color, rendering.alpha
-        color = color * channel_gains(color.detach(), target)[..., None, None]
+        if settings.gain_corrected:
+            color = color * channel_gains(color.detach(), target)[..., None, None]
         difference = (color - target).flatten(1)
         add(f"mse_{level}", difference.square().mean(1), weight * settings.mse)
         add(f"l1_{level}", difference.abs().mean(1), weight * settings.l1)
