@@ -81,7 +81,8 @@ def focal_of_photo(
         "default",
         DEFAULT_UNCERTAINTY,
         f"{photo.name} does not say its focal length, so {DEFAULT_FOCAL:g} times its long side was "
-        "assumed and corrected as far as the photos tell; give --focal or --fov if you know it.",
+        "assumed and corrected as far as the photos tell; give the focal length or the field of "
+        "view if you know it.",
     )
 
 
