@@ -19,7 +19,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from hisplat_app.defaults import DEFAULT_SIZE
 from hisplat_app.machine import machine
 from hisplat_app.reconstruction import reconstruct
 from hisplat_models.checkpoints import load_model
@@ -35,7 +34,7 @@ class Options:
     """Second photo."""
     output: Path | None = None
     """JSON file for the results; none is written by default."""
-    sizes: tuple[int, ...] = (384, DEFAULT_SIZE, 512, 640)
+    sizes: tuple[int, ...] = (384, 448, 512, 640)
     """Working sizes to time; the default size is also timed cold."""
     repeats: int = 5
     """Reconstructions per size after the first; the fastest counts."""
