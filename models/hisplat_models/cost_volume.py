@@ -54,13 +54,17 @@ def plane_sweep_cost_volume(
         chunk: Candidates warped at once: memory is proportional to it. With gradients the warped
             features are recomputed in the backward pass instead of kept.
     """
+    if features.dtype in (torch.bfloat16, torch.float16):
+        features = features.float()
     views = features.shape[1]
     volume = features.new_zeros(())
     for offset in range(1, views):
         other = [(v + offset) % views for v in range(views)]
         slices = []
         for some in inverse_depths.split(chunk, dim=-1):
-            grid = _sampling_grid(cameras, other, some, features, pixel_centers)
+            # Half a percent of rounding would move samples by whole pixels.
+            with torch.autocast(features.device.type, enabled=False):
+                grid = _sampling_grid(cameras, other, some, features, pixel_centers)
             arguments = (features, features[:, other], grid, pixel_centers)
             if features.requires_grad and torch.is_grad_enabled():
                 slices.append(checkpoint(_correlation, *arguments, use_reentrant=False))

@@ -78,6 +78,24 @@ def gaussians_from_raw(
         level: Stage that made them.
         padding: Grid cells beyond the photo on each side; rows = stage height + 2 padding.
     """
+    # Positions and sizes need full precision whatever the network computes in.
+    with torch.autocast(raw.device.type, enabled=False):
+        raw, opacities, inverse_depth = (_widened(x) for x in (raw, opacities, inverse_depth))
+        return _gaussians(raw, opacities, inverse_depth, cameras, level, padding)
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _gaussians(
+    raw: Tensor,
+    opacities: Tensor,
+    inverse_depth: Tensor,
+    cameras: Cameras,
+    level: int,
+    padding: int,
+) -> Gaussians:
     b, v, _, rows, cols = raw.shape
     height, width = rows - 2 * padding, cols - 2 * padding
     pixels = raw.permute(0, 1, 3, 4, 2)

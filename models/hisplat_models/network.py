@@ -158,7 +158,7 @@ class HiSplat(nn.Module):
     ) -> PriorMaps | None:
         if not self.config.matching_prior:
             return None
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             prior = match_views(images, cameras) if prior is None else prior
             return prepare_prior(prior, images, cameras, self.config.sh_degree)
 

@@ -110,6 +110,18 @@ def test_moving_and_scaling_the_world_moves_and_scales_the_scene():
     assert ((moved.opacities[0] - expected.opacities).abs() < 1e-2).float().mean() > 0.995
 
 
+@torch.no_grad()
+def test_geometry_keeps_full_precision_under_autocast():
+    batch = collate([example()])
+    model = small()
+    expected = model(batch.context_images, batch.context_cameras).gaussians
+    with torch.autocast("cpu", torch.bfloat16):
+        scene = model(batch.context_images, batch.context_cameras).gaussians
+    assert scene.means.dtype == torch.float32
+    torch.testing.assert_close(scene.means, expected.means, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scene.scales, expected.scales, rtol=1e-5, atol=1e-6)
+
+
 def test_sides_that_are_no_multiples_are_refused():
     batch = collate([example()])
     with pytest.raises(ValueError, match="multiples of 16, got 60x48"):
