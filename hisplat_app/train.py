@@ -58,7 +58,17 @@ class Train:
     """How to train."""
 
     def run(self) -> int:
-        """Trains to the end; 0 when done."""
+        """Trains to the end; 0 when done.
+
+        Raises:
+            ValueError: for sizes that the network cannot take, or weights of another network.
+        """
+        multiple = PRESETS[self.preset].size_multiple
+        if self.width % multiple or self.height % multiple:
+            raise ValueError(
+                f"Expected --width and --height that are multiples of {multiple}, got "
+                f"{self.width}x{self.height}."
+            )
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         with _process_group(self.device) as device:
