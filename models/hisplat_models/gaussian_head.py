@@ -50,7 +50,7 @@ def raw_of_colors(
     return raw
 
 
-def pixel_rays(
+def image_grid(
     cameras: Cameras, height: int, width: int, padding: int
 ) -> Float[Tensor, "height_padded width_padded 2"]:
     """Normalised image coordinates of a grid that reaches ``padding`` cells beyond the photo."""
@@ -102,7 +102,7 @@ def _gaussians(
     size = raw.new_tensor([width, height])
     depth = 1 / inverse_depth
 
-    xy = pixel_rays(cameras, height, width, padding) + (pixels[..., OFFSETS].sigmoid() - 0.5) / size
+    xy = image_grid(cameras, height, width, padding) + (pixels[..., OFFSETS].sigmoid() - 0.5) / size
     homogeneous = F.pad(xy, (0, 1), value=1.0)
     inverse_intrinsics = torch.linalg.inv(cameras.intrinsics)
     to_camera = torch.einsum("bvij,bvhwj->bvhwi", inverse_intrinsics, homogeneous)
