@@ -83,10 +83,8 @@ class Stage(nn.Module):
         transformer, cnn = config.cnn_widths[-1], config.cnn_widths[config.cnn_level(stage)]
         width = stage.refine_channels
         self.index = index
-        self.stride = stage.stride
         self.refine_stride = stage.refine_stride
         self.sh_degree = config.sh_degree
-        self.has_prior = config.matching_prior
 
         extra = EVIDENCE_CHANNELS + BACKDROP_CHANNELS if config.matching_prior else 3
         error = 3 if index > 0 and config.error_aware else 0

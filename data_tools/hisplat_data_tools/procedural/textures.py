@@ -338,11 +338,6 @@ def make_texture(
 # --- Mip maps -----------------------------------------------------------------------------------
 
 
-def mip_levels(size: int) -> int:
-    """Levels of a texture's pyramid down to a single texel."""
-    return size.bit_length()
-
-
 @compiled
 def _fill_pyramid(colour, texels):
     """Writes all levels of one texture, averaged in (approximately) linear light."""
