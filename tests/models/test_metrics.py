@@ -33,6 +33,35 @@ def test_psnr_and_ssim_agree_with_scikit_image(seed: int) -> None:
     assert ssim(image, target).item() == pytest.approx(expected_ssim, abs=1e-5)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_ssim_with_sample_covariance_is_scikit_images_default(seed: int) -> None:
+    image, target = noisy_pair(seed)
+    expected = structural_similarity(
+        image.numpy(), target.numpy(), win_size=11, gaussian_weights=True, data_range=1.0,
+        channel_axis=0,
+    )  # fmt: skip
+    found = ssim(image, target, sample_covariance=True).item()
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert ssim(image, target).item() != pytest.approx(expected, abs=1e-6)
+
+
+def test_psnr_and_ssim_agree_with_torchmetrics() -> None:
+    functional = pytest.importorskip(
+        "torchmetrics.functional.image", reason="needs torchmetrics", exc_type=ImportError
+    )
+    images, targets = (torch.stack(side) for side in zip(*map(noisy_pair, range(3)), strict=True))
+    expected = functional.peak_signal_noise_ratio(
+        images, targets, data_range=1.0, reduction="none", dim=(1, 2, 3)
+    )
+    torch.testing.assert_close(psnr(images, targets), expected, atol=1e-5, rtol=0)
+    # Its mean takes the mirrored borders in; its map agrees where the window fits.
+    _, full = functional.structural_similarity_index_measure(
+        images, targets, sigma=1.5, data_range=1.0, return_full_image=True
+    )
+    expected = full.mean(dim=1)[:, 5:-5, 5:-5]
+    torch.testing.assert_close(ssim_map(images, targets), expected, atol=1e-5, rtol=0)
+
+
 def test_ssim_agrees_with_scikit_image_on_nearly_flat_images() -> None:
     target = torch.full((3, 30, 30), 0.8)
     target[:, 10:20, 10:20] += 0.001
