@@ -17,3 +17,172 @@ The interface that training and evaluation build upon, beside ``len(dataset)``:
 
 A loader that also takes simple datasets looks for ``example`` and ``epoch_order`` and does without.
 """
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from hisplat_models.cameras import Cameras
+from hisplat_models.example import Example
+
+from ..images import crop_intrinsics
+from .cover_crop import CoverCrop, centred_intrinsics
+from .posed_scene import PosedScene, SceneSource, UnusableScene
+from .view_samplers import IndexSampler, ViewChoice, ViewSampler
+
+logger = logging.getLogger(__name__)
+
+
+class SceneDataset:
+    """One example per scene.
+
+    Attributes:
+        left_out: Scenes that give no example, with the reason.
+        skipped: Scenes that ``example`` has replaced so far in this process, with the reason.
+    """
+
+    def __init__(
+        self,
+        scenes: SceneSource,
+        sampler: ViewSampler,
+        size: tuple[int, int] = (256, 256),
+        groups_at_once: int = 2,
+        exact_principal_point: bool = True,
+    ) -> None:
+        """Looks up which scenes there are; reads none.
+
+        Args:
+            scenes: Where they come from.
+            sampler: Chooses frames.
+            size: (height, width) of all pictures.
+            groups_at_once: So many groups of scenes stored together are shuffled into one another
+                by ``epoch_order``; the source should keep as many in memory.
+            exact_principal_point: Intrinsics say where each pixel looks. False: as the published
+                loader, which leaves the principal point where it was before cropping, half a
+                pixel off for RealEstate10K at 256x256.
+
+        Raises:
+            ValueError: if no scene is left, or scenes have the same name.
+        """
+        self.scenes, self.sampler, self.size = scenes, sampler, size
+        self.groups_at_once = groups_at_once
+        self.exact_principal_point = exact_principal_point
+        self.skipped: dict[str, str] = {}
+        keys = scenes.keys
+        if len(set(keys)) < len(keys):
+            twice = sorted({key for key in keys if list(keys).count(key) > 1})
+            raise ValueError(f"Several scenes have the same name: {', '.join(twice[:4])}.")
+        refusals = [sampler.refusal(key) for key in keys]
+        self.left_out = {
+            key: reason for key, reason in zip(keys, refusals, strict=True) if reason is not None
+        }
+        if isinstance(sampler, IndexSampler):
+            missing = set(sampler.entries) - set(keys)
+            self.left_out |= {
+                key: "in the evaluation index, but not in the data"
+                for key in sorted(missing)
+                if sampler.entries[key] is not None
+            }
+        self._groups = [
+            kept for group in scenes.groups if (kept := [i for i in group if refusals[i] is None])
+        ]
+        self._order = [scene for group in self._groups for scene in group]
+        self._group_of = {s: g for g, group in enumerate(self._groups) for s in group}
+        if not self._order:
+            reason = next(iter(self.left_out.values()), "there are none")
+            raise ValueError(f"No scene gives an example, of {len(keys)}: {reason}.")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def key(self, index: int) -> str:
+        """The name of a scene."""
+        return self.scenes.keys[self._order[index]]
+
+    def __getitem__(self, index: int) -> Example:
+        """The example of a scene, always the same.
+
+        Raises:
+            IndexError: beyond the last one.
+            UnusableScene: if the scene cannot be used.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"Item {index} of a dataset of {len(self)}.")
+        return self._example(self._order[index], _generator(0, index), None)
+
+    def views(self, index: int) -> ViewChoice:
+        """The frames that ``dataset[index]`` shows.
+
+        Raises:
+            UnusableScene: if the scene cannot be used.
+        """
+        scene = self.scenes.scene(self._order[index])
+        return self.sampler.choose(scene.key, len(scene), _generator(0, index), None)
+
+    def example(self, index: int, *, seed: int, step: int) -> Example:
+        """An example for training, a pure function of the arguments.
+
+        Raises:
+            UnusableScene: if neither this scene nor any that is stored beside it can be used.
+        """
+        first = self._order[index]
+        group = self._groups[self._group_of[first]]
+        start = group.index(first)
+        for scene in group[start:] + group[:start]:
+            try:
+                return self._example(scene, _generator(seed, step, scene), step)
+            except UnusableScene as error:
+                self._note(self.scenes.keys[scene], str(error))
+                reason = error
+        raise UnusableScene(
+            f"None of the {len(group)} scenes stored with {self.key(index)} can be used: {reason}"
+        )
+
+    def epoch_order(self, seed: int, epoch: int) -> list[int]:
+        """All indices, those of scenes stored together near each other, otherwise shuffled.
+
+        It is the same for the same arguments, so processes can each take their share of it.
+        """
+        generator = _generator(seed, epoch)
+        starts = np.cumsum([0, *map(len, self._groups)])
+        shuffled = torch.randperm(len(self._groups), generator=generator).tolist()
+        order: list[int] = []
+        for i in range(0, len(shuffled), self.groups_at_once):
+            groups = shuffled[i : i + self.groups_at_once]
+            pool = [int(p) for g in groups for p in range(starts[g], starts[g + 1])]
+            order += [pool[i] for i in torch.randperm(len(pool), generator=generator).tolist()]
+        return order
+
+    def _note(self, key: str, reason: str) -> None:
+        if self.skipped.get(key) != reason:
+            logger.warning("Another scene takes the place of one (%d so far): %s",
+                           len(self.skipped) + 1, reason)  # fmt: skip
+        self.skipped[key] = reason
+
+    def _example(self, index: int, generator: torch.Generator, step: int | None) -> Example:
+        scene = self.scenes.scene(index)
+        views = self.sampler.choose(scene.key, len(scene), generator, step)
+        # A frame may be drawn as several targets; it is decoded once.
+        pictures = {i: self._picture(scene, i) for i in sorted({*views.context, *views.target})}
+
+        def joined(frames: tuple[int, ...]) -> tuple[torch.Tensor, Cameras]:
+            images = torch.stack([pictures[i][0] for i in frames])
+            return images, Cameras.stack([pictures[i][1] for i in frames])
+
+        context, target = joined(views.context), joined(views.target)
+        return Example(scene.key, context[0], context[1], target[0], target[1])
+
+    def _picture(self, scene: PosedScene, frame: int) -> tuple[torch.Tensor, Cameras]:
+        photo = scene.photo(frame)
+        crop = CoverCrop.of((photo.shape[0], photo.shape[1]), self.size)
+        carried = crop_intrinsics if self.exact_principal_point else centred_intrinsics
+        camera = scene.cameras[frame]
+        return crop.tensor(photo), replace(camera, intrinsics=carried(camera.intrinsics, crop.box))
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    """A generator of its own for every sequence of numbers >= 0."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]) % 2**63)
