@@ -1,6 +1,6 @@
 """The network's configuration and its presets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -63,9 +63,18 @@ class HiSplatConfig:
         error_aware: Feed each stage what the coarser ones still get wrong.
         error_stride: Photo pixels per pixel of the error renders.
         modulating_fusion: Let each stage re-weight the opacities of the coarser ones.
+        fusion_over: Which earlier Gaussians are normalised, and so weighed, together: those of
+            each earlier stage, or all of the scene so far as published.
+        reweighted_coarse_sets: Return each coarse set with the opacities that the stage after it
+            gave it, as published, rather than those it had when its own stage was done. Matters
+            to losses on coarse sets, not to the final scene.
+        published_colors: Read harmonics as the published network and rasteriser do together,
+            their flaws included, instead of turning them exactly with the camera.
+        rasterization: Rules for the edges of the formulas with which the error renders are made
+            and the scene is meant to be seen: "paper" for the published rasteriser's.
     """
 
-    stages: tuple[StageConfig, StageConfig, StageConfig]
+    stages: tuple[StageConfig, ...]
     size_multiple: int
     cnn_widths: tuple[int, ...]
     cnn_stride: int
@@ -81,6 +90,27 @@ class HiSplatConfig:
     error_aware: bool = True
     error_stride: int = 1
     modulating_fusion: bool = True
+    fusion_over: Literal["stage", "scene"] = "stage"
+    reweighted_coarse_sets: bool = False
+    published_colors: bool = False
+    rasterization: Literal["default", "paper"] = "default"
+
+    def __post_init__(self):
+        if not self.stages:
+            raise ValueError("Expected at least one stage, got none.")
+        if self.matching_prior and [s.stride for s in self.stages] != [8, 4, 1]:
+            strides = [s.stride for s in self.stages]
+            raise ValueError(f"A matching prior needs stages at strides 8, 4, 1, got {strides}.")
+
+    def with_levels(self, count: int) -> "HiSplatConfig":
+        """The network with its ``count`` coarsest stages only.
+
+        Raises:
+            ValueError: unless there are that many, or if it has a matching prior.
+        """
+        if not 1 <= count <= len(self.stages):
+            raise ValueError(f"Expected 1 to {len(self.stages)} levels, got {count}.")
+        return replace(self, stages=self.stages[:count])
 
     def cnn_level(self, stage: StageConfig) -> int:
         """Index into ``cnn_widths`` of the resolution at which a stage's U-Net works."""
@@ -122,6 +152,10 @@ PRESETS: dict[str, HiSplatConfig] = {
         sh_degree=4,
         vit=ViTConfig(),
         matching_prior=False,
+        fusion_over="scene",
+        reweighted_coarse_sets=True,
+        published_colors=True,
+        rasterization="paper",
     ),
     # Small enough for a laptop without a GPU; bundled weights.
     "hisplat-small": HiSplatConfig(

@@ -1,6 +1,7 @@
 """Error Aware input and Modulating Fusion (HiSplat, ICLR 2025)."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,53 @@ def render_error(
     photos = photos.unflatten(0, images.shape[:2])
     size = (photos.shape[-2], photos.shape[-1])
     return (photos - renderer(gaussians, cameras, size).color).abs()
+
+
+def mean_error(
+    error: Float[Tensor, "batch view 3 error_height error_width"], height: int, width: int
+) -> Float[Tensor, "batch view 1 height width"]:
+    """The error's mean over the channels, resized."""
+    return resize_maps(error.mean(2, keepdim=True), height, width)
+
+
+@dataclass(frozen=True)
+class EarlierStage:
+    """What Modulating Fusion knows of a stage before the current one.
+
+    Attributes:
+        gaussians: In the order (view, row, column) of ``raw``.
+        raw: Raw channels without the image offset.
+        padding: Grid cells of ``raw`` beyond the photo on each side.
+    """
+
+    gaussians: Gaussians
+    raw: Float[Tensor, "batch view features rows cols"]
+    padding: int
+
+    def tokens(self, current: Maps, error: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, n, 2 * features + 2) Gaussians then and now, and (batch, n, 1) their errors."""
+        opacity = self.gaussians.opacities[..., None]
+        pair = [_tokens(self.raw), opacity, _tokens(self._on_grid(current))]
+        mask = mean_error(error, *self._inner)
+        return torch.cat(pair, dim=-1), _tokens(self._padded(mask))
+
+    @property
+    def _inner(self) -> tuple[int, int]:
+        rows, cols = self.raw.shape[-2:]
+        return rows - 2 * self.padding, cols - 2 * self.padding
+
+    def _on_grid(self, maps: Tensor) -> Tensor:
+        return self._padded(resize_maps(maps, *self._inner))
+
+    def _padded(self, maps: Tensor) -> Tensor:
+        if self.padding == 0:
+            return maps
+        padded = F.pad(maps.flatten(0, 1), [self.padding] * 4, mode="replicate")
+        return padded.unflatten(0, maps.shape[:2])
+
+
+def _tokens(maps: Maps) -> Float[Tensor, "batch n channels"]:
+    return maps.permute(0, 1, 3, 4, 2).flatten(1, 3)
 
 
 class SampleNorm(nn.Module):
@@ -88,38 +136,29 @@ class ModulatingFusion(nn.Module):
 
     def forward(
         self,
-        earlier: Gaussians,
-        earlier_raw: Float[Tensor, "batch view features rows cols"],
+        earlier: Sequence[EarlierStage],
         current: Float[Tensor, "batch view now h w"],
         error: Float[Tensor, "batch view 3 error_height error_width"],
-        padding: int,
-    ) -> Gaussians:
-        """The earlier stage's Gaussians with new opacities.
+    ) -> list[Gaussians]:
+        """The earlier stages' Gaussians with new opacities.
+
+        Weights depend on all Gaussians given together, because the normalisation runs over them.
 
         Args:
-            earlier: One stage's Gaussians, in the order (view, row, column) of ``earlier_raw``.
-            earlier_raw: That stage's raw channels without the image offset.
+            earlier: The stages whose Gaussians are weighed.
             current: The current stage's raw channels without the offset, then its opacities.
-            error: What the earlier Gaussians got wrong in the context views.
-            padding: Grid cells of ``earlier_raw`` beyond the photo on each side.
+            error: What the Gaussians so far got wrong in the context views.
         """
-        rows, cols = earlier_raw.shape[-2:]
-        inner = (rows - 2 * padding, cols - 2 * padding)
+        pairs, masks = zip(*(stage.tokens(current, error) for stage in earlier), strict=True)
+        weight = self.weigh(self.reduce(torch.cat(pairs, dim=1)) * torch.cat(masks, dim=1))
+        weights = weight[..., 0].split([stage.gaussians.count for stage in earlier], dim=1)
+        return [
+            replace(stage.gaussians, opacities=self._weighed(stage.gaussians.opacities, w))
+            for stage, w in zip(earlier, weights, strict=True)
+        ]
 
-        def on_grid(maps: Tensor) -> Tensor:
-            maps = resize_maps(maps, *inner).flatten(0, 1)
-            maps = F.pad(maps, [padding] * 4, mode="replicate") if padding else maps
-            return maps.unflatten(0, earlier_raw.shape[:2])
-
-        def tokens(maps: Tensor) -> Tensor:
-            return maps.permute(0, 1, 3, 4, 2).flatten(1, 3)
-
-        mask = tokens(on_grid(error.mean(2, keepdim=True)))
-        opacity = earlier.opacities[..., None]
-        pair = torch.cat([tokens(earlier_raw), opacity, tokens(on_grid(current))], dim=-1)
-        weight = self.weigh(self.reduce(pair) * mask)
+    def _weighed(self, opacities: Tensor, weight: Tensor) -> Tensor:
         if not self.residual:
-            return replace(earlier, opacities=(opacity * weight.sigmoid())[..., 0])
+            return opacities * weight.sigmoid()
         shift = self.MAX_LOGIT_SHIFT * torch.tanh(weight / self.MAX_LOGIT_SHIFT)
-        logit = torch.logit(opacity, eps=1e-4)
-        return replace(earlier, opacities=torch.sigmoid(logit + shift)[..., 0])
+        return torch.sigmoid(torch.logit(opacities, eps=1e-4) + shift)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .cameras import Cameras
 from .gaussians import SH_C0, Gaussians, matrix_to_quaternion, multiply_quaternions
+from .published_colors import published_rotation, published_to_standard
 from .spherical_harmonics import MAX_DEGREE, rotation_of_harmonics
 
 SCALE_MIN, SCALE_MAX = 0.5, 15.0  # in units of a tenth of the sum of both pixel sides
@@ -67,6 +68,7 @@ def gaussians_from_raw(
     cameras: Cameras,
     level: int,
     padding: int = 0,
+    published_colors: bool = False,
 ) -> Gaussians:
     """One Gaussian per view and grid cell, in the order (view, row, column).
 
@@ -77,11 +79,12 @@ def gaussians_from_raw(
         cameras: Shape (batch, view).
         level: Stage that made them.
         padding: Grid cells beyond the photo on each side; rows = stage height + 2 padding.
+        published_colors: Read the harmonics as the published network does (see that module).
     """
     # Positions and sizes need full precision whatever the network computes in.
     with torch.autocast(raw.device.type, enabled=False):
         raw, opacities, inverse_depth = (_widened(x) for x in (raw, opacities, inverse_depth))
-        return _gaussians(raw, opacities, inverse_depth, cameras, level, padding)
+        return _gaussians(raw, opacities, inverse_depth, cameras, level, padding, published_colors)
 
 
 def _widened(x: Tensor) -> Tensor:
@@ -95,6 +98,7 @@ def _gaussians(
     cameras: Cameras,
     level: int,
     padding: int,
+    published_colors: bool,
 ) -> Gaussians:
     b, v, _, rows, cols = raw.shape
     height, width = rows - 2 * padding, cols - 2 * padding
@@ -124,7 +128,7 @@ def _gaussians(
         scales=scales.reshape(b, -1, 3),
         quaternions_wxyz=quaternions.reshape(b, -1, 4),
         opacities=opacities.reshape(b, -1),
-        harmonics=_world_harmonics(harmonics, rotation).flatten(1, 3),
+        harmonics=_world_harmonics(harmonics, rotation, published_colors).flatten(1, 3),
         level=torch.full((b, v * rows * cols), level, device=raw.device),
     )
 
@@ -132,14 +136,25 @@ def _gaussians(
 def _world_harmonics(
     harmonics: Float[Tensor, "batch view rows cols sh 3"],
     rotation: Float[Tensor, "batch view 3 3"],
+    published: bool,
 ) -> Float[Tensor, "batch view rows cols kept 3"]:
     """Coefficients damped by band and turned into the world; bands above 3 are never drawn."""
     degree = round(harmonics.shape[-2] ** 0.5) - 1
     if degree == 0:
         return harmonics
     kept = min(degree, MAX_DEGREE)
-    bands = torch.cat([torch.full((2 * n + 1,), float(n)) for n in range(kept + 1)])
+    if published:
+        turn = published_rotation(rotation.double(), kept)
+        turn = (published_to_standard(kept).to(turn) @ turn).to(rotation)
+    else:
+        turn = rotation_of_harmonics(rotation, kept)
+    damped = damped_by_band(harmonics[..., : (kept + 1) ** 2, :])
+    return torch.einsum("bvij,bvhwjc->bvhwic", turn, damped)
+
+
+def damped_by_band(harmonics: Float[Tensor, "*n sh 3"]) -> Float[Tensor, "*n sh 3"]:
+    """Coefficients as the heads predict them, view dependence held back by 0.1 / 4^band."""
+    degree = round(harmonics.shape[-2] ** 0.5) - 1
+    bands = torch.cat([torch.full((2 * n + 1,), float(n)) for n in range(degree + 1)])
     damping = torch.where(bands == 0, 1.0, 0.1 * 0.25**bands).to(harmonics)
-    harmonics = harmonics[..., : len(bands), :] * damping[:, None]
-    turn = rotation_of_harmonics(rotation, kept)
-    return torch.einsum("bvij,bvhwjc->bvhwic", turn, harmonics)
+    return harmonics * damping[:, None]

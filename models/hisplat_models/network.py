@@ -17,12 +17,12 @@ from .features import (
     VisionTransformer,
     imagenet_normalised,
 )
-from .fusion import ModulatingFusion, render_error
+from .fusion import EarlierStage, ModulatingFusion, render_error
 from .gaussian_head import raw_channels
 from .gaussians import Gaussians
 from .matching import MatchingPrior, match_views
 from .prior_maps import PriorMaps, prepare_prior
-from .rendering import Renderer, create_renderer
+from .rendering import PAPER, RasterizationSettings, Renderer, create_renderer
 from .stage import Stage, StageOutput
 
 Progress = Callable[[str, float], None]
@@ -33,8 +33,9 @@ class HiSplatOutput:
     """What the network predicts.
 
     Attributes:
-        accumulated: After each stage, the Gaussians of all stages so far with the opacities they
-            then had; the last entry is the scene.
+        accumulated: After each stage, the Gaussians of all stages so far; the last entry is the
+            scene. Earlier ones have the opacities they had when their stage was done, or, with
+            ``reweighted_coarse_sets``, those that the next stage gave them.
         stages: What each stage made by itself.
         prior: The prepared matching prior, if the network uses one.
     """
@@ -54,7 +55,7 @@ class HiSplat(nn.Module):
 
     Args:
         config: See ``hisplat_models.config.PRESETS``.
-        renderer: Draws the error maps; by default the fastest one for the photos' device.
+        renderer: Draws the error maps; by default that of ``create_renderer``.
     """
 
     def __init__(self, config: HiSplatConfig, renderer: Renderer | None = None):
@@ -63,6 +64,8 @@ class HiSplat(nn.Module):
         self.renderer = renderer
         injected = 64 if config.vit else None
         self.cnn = ResidualUNet(config.cnn_widths, injected, config.cnn_stride)
+        self._unread_levels = min(config.cnn_level(stage) for stage in config.stages)
+        _drop_finest_levels(self.cnn, self._unread_levels)
         self.monocular = None
         if config.vit is not None:
             vit = VisionTransformer(config.vit.width, config.vit.depth, config.vit.heads)
@@ -76,7 +79,7 @@ class HiSplat(nn.Module):
         )
         self.stages = nn.ModuleList([Stage(config, i) for i in range(len(config.stages))])
         self.fusion = None
-        if config.modulating_fusion:
+        if config.modulating_fusion and len(config.stages) > 1:
             features = raw_channels(config.sh_degree) - 2
             self.fusion = ModulatingFusion(features, residual=config.matching_prior)
 
@@ -84,6 +87,15 @@ class HiSplat(nn.Module):
     def size_multiple(self) -> int:
         """Image sides must be multiples of it."""
         return self.config.size_multiple
+
+    @property
+    def rasterization(self) -> RasterizationSettings:
+        """The rules by which the network's Gaussians are meant to be drawn."""
+        return PAPER if self.config.rasterization == "paper" else RasterizationSettings()
+
+    def create_renderer(self, device: torch.device | str) -> Renderer:
+        """The renderer for this network's Gaussians on a device: its own error renders use it."""
+        return create_renderer(device, self.rasterization)
 
     def forward(
         self,
@@ -132,6 +144,8 @@ class HiSplat(nn.Module):
             output = stage(transformer, features, images, cameras, coarser, known, maps)
             if error is not None:
                 parts = self._modulated(parts, made, output, error)
+                if self.config.reweighted_coarse_sets:
+                    accumulated[-1] = Gaussians.cat(parts)
             parts.append(output.gaussians)
             made.append(output)
             accumulated.append(Gaussians.cat(parts))
@@ -167,18 +181,20 @@ class HiSplat(nn.Module):
         injected = None
         if self.monocular is not None:
             injected = self.monocular(imagenet_normalised(images)).flatten(0, 1)
-        maps = self.cnn(imagenet_normalised(images).flatten(0, 1), injected)
+        encoded = self.cnn.encode(imagenet_normalised(images).flatten(0, 1))
+        maps = self.cnn.decode(encoded[self._unread_levels :], injected)
         maps = [m.unflatten(0, views) for m in maps]
         return maps, self.transformer(maps[0])
 
     def _cnn_map(self, maps: list[Tensor], stage: int) -> Tensor:
-        """A stage's map; they come coarsest first and halve from level to level."""
-        return maps[-1 - self.config.cnn_level(self.config.stages[stage])]
+        """A stage's map; they come coarsest first and double from level to level."""
+        level = self.config.cnn_level(self.config.stages[stage])
+        return maps[self._unread_levels - level - 1]
 
     def _error(self, gaussians: Gaussians, cameras: Cameras, images: Tensor) -> Tensor | None:
         if not (self.config.error_aware or self.fusion is not None):
             return None
-        renderer = self.renderer or create_renderer(images.device)
+        renderer = self.renderer or self.create_renderer(images.device)
         return render_error(gaussians, cameras, images, renderer, self.config.error_stride)
 
     def _modulated(
@@ -191,10 +207,22 @@ class HiSplat(nn.Module):
         if self.fusion is None:
             return parts
         now = torch.cat([current.raw[:, :, 2:], current.opacities[:, :, None]], dim=2)
-        return [
-            self.fusion(part, earlier.raw[:, :, 2:], now, error, earlier.padding)
-            for part, earlier in zip(parts, made, strict=True)
+        earlier = [
+            EarlierStage(part, stage.raw[:, :, 2:], stage.padding)
+            for part, stage in zip(parts, made, strict=True)
         ]
+        if self.config.fusion_over == "scene":
+            return self.fusion(earlier, now, error)
+        return [self.fusion([stage], now, error)[0] for stage in earlier]
+
+
+def _drop_finest_levels(cnn: ResidualUNet, count: int) -> None:
+    """Leaves out the decoder levels that no stage reads, so that every parameter matters."""
+    kept = len(cnn.heads) - count
+    cnn.heads = cnn.heads[:kept]
+    cnn.ascents = cnn.ascents[: kept - 1]
+    if cnn.injections is not None:
+        cnn.injections = cnn.injections[:kept]
 
 
 def _silent(step: str, fraction: float) -> None:

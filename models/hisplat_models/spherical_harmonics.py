@@ -1,5 +1,7 @@
 """Real spherical harmonics in the 3DGS basis and order, and their rotation."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -37,14 +39,27 @@ def sh_basis(directions: Float[Tensor, "*n 3"], degree: int) -> Float[Tensor, "*
 def rotation_of_harmonics(
     rotation: Float[Tensor, "*n 3 3"], degree: int
 ) -> Float[Tensor, "*n sh sh"]:
-    """Matrices D with f'(R d) = f(d): they turn coefficients along with the world.
+    """Matrices D with f'(R d) = f(d): they turn coefficients along with the world."""
 
-    Rotations map each band onto itself, so D is found exactly by sampling: with Y the basis at
-    enough directions d, Y(d) c' = Y(R^T d) c for every c, hence D = pinv(Y(d)) Y(R^T d).
+    def basis(directions: Tensor) -> Tensor:
+        return sh_basis(directions, degree)
+
+    return fitted_on_sphere(basis, basis, rotation).to(rotation)
+
+
+def fitted_on_sphere(
+    wanted: Callable[[Tensor], Tensor],
+    given: Callable[[Tensor], Tensor],
+    rotation: Float[Tensor, "*n 3 3"],
+) -> Float[Tensor, "*n sh sh"]:
+    """Matrices D (float64) with wanted(d) D c = given(R^T d) c for all directions d and all c.
+
+    Found by sampling: D = pinv(wanted(d)) given(R^T d) at more directions than functions. Exact
+    if the functions of ``given``, turned, are sums of those of ``wanted``. Bands of spherical
+    harmonics are, because rotations map each band onto itself.
     """
     generator = torch.Generator().manual_seed(0)
     samples = torch.randn(64, 3, generator=generator, dtype=torch.float64)
     samples = torch.nn.functional.normalize(samples, dim=-1).to(rotation.device)
-    inverse = torch.linalg.pinv(sh_basis(samples, degree))
     turned = samples @ rotation.double()  # rows are R^T d
-    return (inverse @ sh_basis(turned, degree)).to(rotation)
+    return torch.linalg.pinv(wanted(samples)) @ given(turned)

@@ -85,6 +85,7 @@ class Stage(nn.Module):
         self.index = index
         self.refine_stride = stage.refine_stride
         self.sh_degree = config.sh_degree
+        self.published_colors = config.published_colors
 
         extra = EVIDENCE_CHANNELS + BACKDROP_CHANNELS if config.matching_prior else 3
         error = 3 if index > 0 and config.error_aware else 0
@@ -237,7 +238,12 @@ class Stage(nn.Module):
             inverse_depth = self.placement(refined, inverse_depth, cameras)
         opacities = opacity_logit.sigmoid()
         gaussians = gaussians_from_raw(
-            raw, opacities, inverse_depth[:, :, 0], cameras, level=self.index
+            raw,
+            opacities,
+            inverse_depth[:, :, 0],
+            cameras,
+            level=self.index,
+            published_colors=self.published_colors,
         )
         estimate = SurfaceEstimate(inverse_depth, surface.confidence)
         return StageOutput(gaussians, raw, opacities, estimate, padding=0)
