@@ -37,8 +37,9 @@ class CameraOptions:
 class NetworkOptions:
     """Which network works, where, and how finely."""
 
-    model: Annotated[str, tyro.conf.arg(metavar="NAME|PATH")] = DEFAULT_MODEL
-    """A bundled network, or a .safetensors file that `hisplat train` wrote."""
+    model: Annotated[str, tyro.conf.arg(metavar="NAME|PATH|hf://…")] = DEFAULT_MODEL
+    """A bundled network, a .safetensors file that `hisplat train` or `hisplat convert` wrote, or
+    one on the Hugging Face Hub: hf://OWNER/REPO/PATH/FILE.safetensors[@REVISION]."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
     size: Annotated[int, tyro.conf.arg(metavar="PX")] = DEFAULT_SIZE
