@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,14 +14,16 @@ from hisplat_models.network import HiSplat
 from hisplat_models.rendering import CpuRenderer
 from hisplat_models.training.feed import (
     BatchOrder,
+    SampleKey,
     TrainingSamples,
     augmented,
-    batches,
     collate_samples,
+    epoch_orders,
     mirrored,
 )
-from hisplat_models.training.loop import Trainer, TrainProgress, TrainSettings
+from hisplat_models.training.loop import Trainer, TrainProgress
 from hisplat_models.training.losses import LossSettings, channel_gains, training_loss
+from hisplat_models.training.settings import TrainSettings
 
 from .scenes import example
 
@@ -75,13 +74,13 @@ def losses(run_dir: Path) -> dict[int, float]:
 
 def test_training_on_one_scene_lowers_the_loss(tmp_path: Path):
     settings = dataclasses.replace(
-        SETTINGS, steps=30, batch_size=1, augment=False, evaluate_every=1000
+        SETTINGS, steps=30, batch_size=1, augment="none", evaluate_every=1000
     )
     one = Walls(1)
     run = trainer(one, tmp_path, settings)
     before = run.evaluate()
     run.run()
-    run.averaged.module.load_state_dict(run.model.state_dict())
+    run.averaged_model.load_state_dict(run.model.state_dict())
     after = run.evaluate()
     assert before is not None
     assert after is not None
@@ -105,7 +104,9 @@ def test_a_resumed_run_continues_exactly(walls: Walls, tmp_path: Path):
     assert second.step == 3
     second.run()
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    for a, b in zip(whole.averaged.parameters(), second.averaged.parameters(), strict=True):
+    for a, b in zip(
+        whole.averaged_model.parameters(), second.averaged_model.parameters(), strict=True
+    ):
         assert torch.equal(a, b)
 
 
@@ -129,19 +130,25 @@ def test_bf16_stays_close_to_fp32(walls: Walls, tmp_path: Path):
 
 
 def test_every_epoch_visits_every_example_once():
-    order = list(BatchOrder(length=6, batch_size=2, first_step=0, last_step=6, seed=3))
-    epochs = [[i for batch in order[:3] for i in batch], [i for batch in order[3:] for i in batch]]
+    order = list(BatchOrder(6, 2, first_step=0, last_step=6, order=epoch_orders(Walls(6), 3)))
+    epochs = [[key for batch in half for key in batch] for half in (order[:3], order[3:])]
     for number, epoch in enumerate(epochs):
-        assert sorted(epoch) == [(number, i) for i in range(6)]
-    assert [i for _, i in epochs[0]] != [i for _, i in epochs[1]]
+        assert sorted(key.index for key in epoch) == list(range(6))
+        assert {key.epoch for key in epoch} == {number}
+    assert [key.index for key in epochs[0]] != [key.index for key in epochs[1]]
+    assert [{key.step for key in batch} for batch in order] == [{step} for step in range(6)]
 
 
 def test_processes_share_a_batch_and_resume_where_it_stopped():
-    whole = list(BatchOrder(10, 4, 0, 5, seed=1))
-    shares = [list(BatchOrder(10, 4, 2, 5, seed=1, rank=r, world_size=2)) for r in range(2)]
+    permutation = epoch_orders(Walls(10), 1)
+    whole = list(BatchOrder(10, 4, 0, 5, permutation))
+    shares = [list(BatchOrder(10, 4, 2, 5, permutation, rank=r, world_size=2)) for r in range(2)]
     assert [a + b for a, b in zip(*shares, strict=True)] == whole[2:]
+    parts = list(BatchOrder(10, 4, 2, 5, permutation, rank=1, world_size=2, micro_batches=2))
+    assert [key for part in parts for key in part] == [key for share in shares[1] for key in share]
+    assert {len(part) for part in parts} == {1}
     with pytest.raises(ValueError, match="3 processes can share"):
-        BatchOrder(10, 4, 0, 5, seed=1, rank=0, world_size=3)
+        BatchOrder(10, 4, 0, 5, permutation, rank=0, world_size=3)
 
 
 def test_mirroring_twice_is_the_identity(walls: Walls):
@@ -188,8 +195,8 @@ def test_gains_undo_an_exposure_change():
 def test_loss_of_a_batch_is_the_mean_of_its_samples(walls: Walls):
     torch.manual_seed(0)
     model = HiSplat(TINY)
-    samples = TrainingSamples(walls, with_prior=True, seed=0, augment=False)
-    parts = [samples[0, 0], samples[0, 1]]
+    samples = TrainingSamples(walls, with_prior=True, seed=0)
+    parts = [samples[SampleKey(0, 0)], samples[SampleKey(0, 1)]]
 
     def loss(sample) -> torch.Tensor:
         output = model(
@@ -200,50 +207,6 @@ def test_loss_of_a_batch_is_the_mean_of_its_samples(walls: Walls):
 
     joint = loss(collate_samples(parts))
     torch.testing.assert_close(joint, (loss(parts[0]) + loss(parts[1])) / 2, rtol=1e-4, atol=1e-6)
-
-
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-import torch
-import torch.distributed as dist
-sys.path.insert(0, sys.argv[1])
-from tests.models import test_training as t
-torch.set_num_threads(1)
-dist.init_process_group("gloo")
-run = t.trainer(t.Walls(4), Path(sys.argv[2]))
-samples = t.TrainingSamples(run.train_data, True, run.settings.seed)
-order = t.BatchOrder(4, 2, 0, 1, run.settings.seed, run.rank, run.world_size)
-(sample,) = t.batches(samples, order, 0)
-run.train_step(sample)
-gradients = {n: p.grad for n, p in run.model.named_parameters() if p.grad is not None}
-if run.rank == 0:
-    torch.save(gradients, sys.argv[2] + "/gradients.pt")
-dist.destroy_process_group()
-"""
-
-
-def test_two_processes_compute_the_gradients_of_one(walls: Walls, tmp_path: Path):
-    alone = trainer(walls, tmp_path)
-    samples = TrainingSamples(walls, True, alone.settings.seed)
-    (sample,) = batches(samples, BatchOrder(4, 2, 0, 1, alone.settings.seed), 0)
-    alone.train_step(sample)
-
-    root = Path(__file__).resolve().parents[2]
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    subprocess.run(
-        [*command, "2", str(script), str(root), str(tmp_path)],
-        check=True, env=environment, timeout=300,
-    )  # fmt: skip
-    together = torch.load(tmp_path / "gradients.pt", weights_only=True)
-    for name, parameter in alone.model.named_parameters():
-        if parameter.grad is None:
-            continue
-        scale = parameter.grad.abs().max().clamp_min(1e-6)
-        assert ((together[name] - parameter.grad).abs().max() / scale) < 1e-3, name
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path):

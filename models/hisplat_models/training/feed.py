@@ -4,9 +4,9 @@ Everything is a pure function of (seed, position), so that a resumed run and a r
 processes see exactly the samples that one uninterrupted process would.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +24,39 @@ class ExampleDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+
+@runtime_checkable
+class ScheduledDataset(ExampleDataset, Protocol):
+    """A dataset whose examples differ from time to time and may change over the training."""
+
+    def example(self, index: int, *, seed: int, step: int) -> Example:
+        """The example at a step of the training, a pure function of its arguments."""
+        ...
+
+
+@runtime_checkable
+class OrderedDataset(ExampleDataset, Protocol):
+    """A dataset that knows in which order it is fast to read."""
+
+    def epoch_order(self, seed: int, epoch: int) -> Sequence[int]:
+        """A permutation of all indices, a pure function of its arguments."""
+        ...
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """Which example a sample is made of.
+
+    Attributes:
+        epoch: How often the dataset has been gone through before.
+        index: In the dataset.
+        step: Of the training; None for an example as it is, for evaluation.
+    """
+
+    epoch: int
+    index: int
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,20 +83,25 @@ def _moved(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, Tensor | Cameras) else value
 
 
-class BatchOrder(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) from a given step on; every epoch is a fresh permutation.
+Order = Callable[[int], Sequence[int]]
+"""The order of a dataset's indices in an epoch."""
+
+
+class BatchOrder(Sampler[list[SampleKey]]):
+    """Batches of keys from a given step on; every epoch has an order of its own.
 
     Args:
         length: Examples in the dataset.
         batch_size: Of all processes together.
         first_step: Where to begin (resume).
         last_step: Where to end (exclusive).
-        seed: Of the permutations.
+        order: Of each epoch.
         rank: This process; it gets its share of every batch.
-        world_size: Number of processes; must divide the batch size.
+        world_size: Number of processes.
+        micro_batches: Parts in which each share comes, one after the other.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if the batch cannot be shared evenly.
     """
 
     def __init__(
@@ -72,72 +110,103 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
         batch_size: int,
         first_step: int,
         last_step: int,
-        seed: int,
+        order: Order,
         rank: int = 0,
         world_size: int = 1,
+        micro_batches: int = 1,
     ):
-        if batch_size % world_size:
+        if batch_size % (world_size * micro_batches):
             raise ValueError(
-                f"Expected a batch size that {world_size} processes can share, got {batch_size}."
+                f"Expected a batch size that {world_size} processes can share in {micro_batches} "
+                f"parts each, got {batch_size}."
             )
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.length, self.batch_size, self.order = length, batch_size, order
         self.first_step, self.last_step = first_step, last_step
-        share = batch_size // world_size
-        self.share = slice(rank * share, (rank + 1) * share)
+        part = batch_size // (world_size * micro_batches)
+        first = rank * micro_batches * part
+        self.parts = [slice(first + i * part, first + (i + 1) * part) for i in range(micro_batches)]
 
     def __len__(self) -> int:
-        return self.last_step - self.first_step
+        return (self.last_step - self.first_step) * len(self.parts)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = -1, torch.empty(0)
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch, order = -1, []
         for step in range(self.first_step, self.last_step):
             batch = []
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if position // self.length != epoch:
                     epoch = position // self.length
-                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-                    order = torch.randperm(self.length, generator=generator)
-                batch.append((epoch, int(order[position % self.length])))
-            yield batch[self.share]
+                    order = self.order(epoch)
+                batch.append(SampleKey(epoch, int(order[position % self.length]), step))
+            for part in self.parts:
+                yield batch[part]
+
+
+def epoch_orders(dataset: ExampleDataset, seed: int) -> Order:
+    """The dataset's own order, if it has one, else a random permutation."""
+    if isinstance(dataset, OrderedDataset):
+        return lambda epoch: dataset.epoch_order(seed, epoch)
+
+    def permutation(epoch: int) -> Sequence[int]:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        return torch.randperm(len(dataset), generator=generator).tolist()
+
+    return permutation
 
 
 class TrainingSamples(Dataset[Sample]):
-    """Augmented examples with their matching prior, by (epoch, index).
+    """Augmented examples with their matching prior.
 
     Args:
         dataset: Where the examples come from.
         with_prior: Compute the matching prior (in the data-loading process).
         seed: Of the augmentation.
-        augment: Mirror, reorder views and colour channels, at random.
+        augment: See ``TrainSettings.augment``; examples for evaluation are left as they are.
     """
 
-    def __init__(self, dataset: ExampleDataset, with_prior: bool, seed: int, augment: bool = True):
+    def __init__(
+        self,
+        dataset: ExampleDataset,
+        with_prior: bool,
+        seed: int,
+        augment: Literal["all", "mirror", "none"] = "all",
+    ):
         self.dataset, self.with_prior = dataset, with_prior
         self.seed, self.augment = seed, augment
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        example = self.dataset[index]
-        if self.augment:
-            generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) % 2**63)
-            example = augmented(example, generator)
+    def __getitem__(self, key: SampleKey) -> Sample:
+        seed = hash((self.seed, key.epoch, key.index)) % 2**63
+        if key.step is None:
+            example = self.dataset[key.index]
+        else:
+            example = self._example(key.index, key.step, seed)
+            if self.augment != "none":
+                generator = torch.Generator().manual_seed(seed)
+                example = augmented(example, generator, mirror_only=self.augment == "mirror")
         batch = collate([example])
         prior = None
         if self.with_prior:
             prior = match_views(batch.context_images, batch.context_cameras)
         return Sample(batch, prior)
 
+    def _example(self, index: int, step: int, seed: int) -> Example:
+        if isinstance(self.dataset, ScheduledDataset):
+            return self.dataset.example(index, seed=seed, step=step)
+        return self.dataset[index]
 
-def augmented(example: Example, generator: torch.Generator) -> Example:
-    """Half the time mirrored, views in random order, colour channels in random order."""
+
+def augmented(example: Example, generator: torch.Generator, mirror_only: bool = False) -> Example:
+    """Half the time mirrored; views and colour channels in random order unless ``mirror_only``."""
     mirror = bool(torch.rand((), generator=generator) < 0.5)
-    views = torch.randperm(example.context_images.shape[0], generator=generator)
-    channels = torch.randperm(3, generator=generator)
     if mirror:
         example = mirrored(example)
+    if mirror_only:
+        return example
+    views = torch.randperm(example.context_images.shape[0], generator=generator)
+    channels = torch.randperm(3, generator=generator)
     depth = example.context_depth
     return replace(
         example,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,19 @@ from ..example import Example
 from ..network import HiSplatOutput
 from ..prior_maps import squash
 from ..rendering import Renderer
+
+
+@runtime_checkable
+class PerceptualDistance(Protocol):
+    """How far images are apart to the eye, as ``hisplat_models.lpips.Lpips`` tells."""
+
+    def __call__(
+        self,
+        images: Float[Tensor, "image 3 height width"],
+        targets: Float[Tensor, "image 3 height width"],
+    ) -> Float[Tensor, " image"]:
+        """One distance per pair of images in [0, 1]; differentiable."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,9 +39,17 @@ class LossSettings:
     """Squared difference between renders and target views."""
     l1: float = 0.3
     """Absolute difference between renders and target views."""
+    lpips: float = 0.0
+    """LPIPS (VGG-16) between renders and target views."""
     levels: tuple[float, float, float] = (0.05, 0.1, 1.0)
-    """Weights of the renders after each stage, coarsest first. HiSplat weighs all alike; here the
-    coarse levels are a backdrop behind the surface, which such a loss would pull forward."""
+    """Weights of the renders after each stage, coarsest first; a network with fewer stages takes
+    the last ones. HiSplat weighs all alike; in hisplat-small the coarse levels are a backdrop
+    behind the surface, which such a loss would pull forward."""
+    coarse_targets: int | None = 1
+    """Target views drawn after the coarser stages, whose weight is small; None for all."""
+    random_background: bool = True
+    """Draw renders over a random colour, so that what shines through holes is punished whatever
+    its colour; else over black."""
     transmittance: float = 0.3
     """Share of background in the final render: keeps holes from opening."""
     choice: float = 0.1
@@ -36,6 +58,21 @@ class LossSettings:
     """Negative log-likelihood of the best candidate, where one is within 1.5 pixels."""
     surface: float = 0.1
     """Squashed error of the coarsest stage's surface."""
+
+
+PUBLISHED_LOSSES = LossSettings(
+    mse=1.0,
+    l1=0.0,
+    lpips=0.05,
+    levels=(1.0, 1.0, 1.0),
+    coarse_targets=None,
+    random_background=False,
+    transmittance=0.0,
+    choice=0.0,
+    choice_likelihood=0.0,
+    surface=0.0,
+)
+"""HiSplat, section 3.5: the sum over the three stages of MSE and 0.05 LPIPS."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +89,12 @@ def training_loss(
     renderer: Renderer,
     settings: LossSettings,
     background: Float[Tensor, "3"],
+    perceptual: PerceptualDistance | None = None,
 ) -> LossReport:
     """The training loss of one collated batch.
 
     Every term is a mean of per-sample values, so that the gradient of a batch split over
-    several processes is the mean of theirs.
+    several processes is the mean of theirs. Without ``perceptual`` the LPIPS term is left out.
     """
     weighted: list[Tensor] = []
     terms: dict[str, float] = {}
@@ -67,13 +105,11 @@ def training_loss(
         weighted.append(weight * value)
 
     last = len(output.accumulated) - 1
-    for level, (gaussians, weight) in enumerate(
-        zip(output.accumulated, settings.levels, strict=True)
-    ):
+    weights = settings.levels[-len(output.accumulated) :]
+    for level, (gaussians, weight) in enumerate(zip(output.accumulated, weights, strict=True)):
         if weight == 0:
             continue
-        # One target view is enough for the coarse levels; their weight is small.
-        views = slice(None) if level == last else slice(1)
+        views = slice(None) if level == last else slice(settings.coarse_targets)
         target = example.target_images[:, views]
         rendering = renderer(gaussians, example.target_cameras[:, views], _size(target), background)
         color, alpha = rendering.color, rendering.alpha
@@ -82,6 +118,10 @@ def training_loss(
         difference = (color - target).flatten(1)
         add(f"mse_{level}", difference.square().mean(1), weight * settings.mse)
         add(f"l1_{level}", difference.abs().mean(1), weight * settings.l1)
+        if perceptual is not None and settings.lpips > 0:
+            distance = perceptual(color.flatten(0, 1), target.flatten(0, 1))
+            distance = distance.unflatten(0, target.shape[:2]).mean(1)
+            add(f"lpips_{level}", distance, weight * settings.lpips)
         if level == last:
             add("transmittance", (1 - alpha).flatten(1).mean(1), settings.transmittance)
     if example.context_depth is not None and output.prior is not None:

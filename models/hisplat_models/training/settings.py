@@ -1,0 +1,82 @@
+"""How to train: every setting, and a preset per network."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .losses import PUBLISHED_LOSSES, LossSettings
+
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train; the defaults are those of preset "hisplat-small"."""
+
+    steps: int = 20_000
+    """Optimiser steps in all, counted from the start of the run, not from a resume."""
+    batch_size: int = 4
+    """Examples per step, of all processes together."""
+    micro_batches: int = 1
+    """Parts in which each process works through its share of a batch: the same gradients (batch
+    norms aside, which see one part at a time) with the memory of one part."""
+    learning_rate: float = 1e-3
+    """Peak of the schedule."""
+    weight_decay: float = 1e-4
+    """Of AdamW; without it AdamW is Adam."""
+    schedule: Literal["warmup_cosine", "one_cycle"] = "warmup_cosine"
+    """How the learning rate rises and falls. "warmup_cosine": linear over --warmup-steps, then a
+    cosine to 2 %; "one_cycle": as published, a cosine over the first 1 % of the steps, another
+    one down to nothing."""
+    warmup_steps: int = 200
+    """Of schedule "warmup_cosine"."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    ema_decay: float | None = 0.998
+    """Of the weights' exponential moving average, which is what is evaluated and kept; None keeps
+    the weights themselves."""
+    precision: Precision = "fp32"
+    """Arithmetic of matrix products and convolutions. "tf32" (as published) only differs from
+    "fp32" on NVIDIA GPUs; "bf16" leaves geometry and rendering in float32."""
+    recompute: bool = False
+    """Compute the activations of CNN, transformer and stages again in the backward pass instead of
+    keeping them: the same gradients with less memory, about a third slower."""
+    seed: int = 1
+    """Of initial weights, order, augmentation and backgrounds."""
+    workers: int = 1
+    """Data-loading processes."""
+    augment: Literal["all", "mirror", "none"] = "all"
+    """What is changed at random: "mirror" flips half of the examples as published, "all" also
+    reorders views and colour channels."""
+    evaluate_every: int = 500
+    """Steps between evaluations on the held-back examples."""
+    checkpoint_every_seconds: float = 180.0
+    """Time between checkpoints; one is also written at the end."""
+    stop_after_seconds: float | None = None
+    """Write a checkpoint and stop after this long, wherever the schedule is."""
+    lpips: Literal["auto", "required", "off"] = "auto"
+    """Whether a perceptual term with a weight is computed: "auto" leaves it out, and says so, where
+    its packages or weights are missing; "required" refuses to start then."""
+    losses: LossSettings = field(default_factory=LossSettings)
+    """Weights of the loss terms."""
+
+
+TRAIN_PRESETS: dict[str, TrainSettings] = {
+    # As published for RealEstate10K (ICLR 2025): eight GPUs, two scenes each.
+    "hisplat": TrainSettings(
+        steps=300_001,
+        batch_size=16,
+        learning_rate=2e-4,
+        weight_decay=0.0,
+        schedule="one_cycle",
+        clip_norm=0.5,
+        ema_decay=None,
+        precision="tf32",
+        seed=111123,
+        workers=4,
+        augment="mirror",
+        evaluate_every=5000,
+        checkpoint_every_seconds=900.0,
+        losses=PUBLISHED_LOSSES,
+    ),
+    "hisplat-small": TrainSettings(),
+}
