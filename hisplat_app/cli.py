@@ -51,6 +51,7 @@ COMMANDS = {
     "render": Entry(".commands.render", "Render", "Pictures of a .ply file."),
     "evaluate": Entry(".evaluation", "Evaluate", "Measure quality on photos with known cameras."),
     "train": Entry(".train", "Train", "Train a network."),
+    "data": Entry(".commands.data", "Data", "Prepare datasets: chunk files, evaluation indices."),
     "convert": Entry(
         ".commands.convert", "Convert", "A published checkpoint to a file for --model."
     ),

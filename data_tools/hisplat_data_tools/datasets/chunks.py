@@ -99,9 +99,9 @@ class ChunkScenes:
         missing = [file for file in grouped if not (self.folder / file).is_file()]
         if missing:
             raise FileNotFoundError(
-                f"{self.folder / INDEX_FILE} names {len(missing)} of {len(grouped)} chunks that are "
-                f"not there, such as {missing[0]}. Complete the download, or make the index anew "
-                f"with `hisplat data index-chunks {self.folder}`."
+                f"{self.folder / INDEX_FILE} names {len(missing)} of {len(grouped)} chunks that "
+                f"are not there, such as {missing[0]}. Complete the download, or make the index "
+                f"anew with `hisplat data index-chunks {self.folder}`."
             )
         self._open: OrderedDict[str, dict[str, dict[str, Any]]] = OrderedDict()
 

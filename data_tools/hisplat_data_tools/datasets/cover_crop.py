@@ -56,8 +56,10 @@ class CoverCrop:
     ) -> UInt8[np.ndarray, "rows columns 3"]:
         """The picture, 8-bit."""
         if photo.shape[:2] != self.scaled:
-            resized = Image.fromarray(photo).resize(self.scaled[::-1], Image.Resampling.LANCZOS)
-            photo = np.asarray(resized)
+            height, width = self.scaled
+            photo = np.asarray(
+                Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS)
+            )
         rows, columns = self.size
         return photo[self.top : self.top + rows, self.left : self.left + columns]
 

@@ -130,14 +130,15 @@ class SceneDataset:
         first = self._order[index]
         group = self._groups[self._group_of[first]]
         start = group.index(first)
+        reason = ""
         for scene in group[start:] + group[:start]:
             try:
                 return self._example(scene, _generator(seed, step, scene), step)
             except UnusableScene as error:
                 self._note(self.scenes.keys[scene], str(error))
-                reason = error
+                reason = str(error)
         raise UnusableScene(
-            f"None of the {len(group)} scenes stored with {self.key(index)} can be used: {reason}"
+            f"None of the {len(group)} scenes stored with {self.key(index)} can be used. {reason}"
         )
 
     def epoch_order(self, seed: int, epoch: int) -> list[int]:

@@ -179,7 +179,7 @@ class IndexSampler:
                 f"The evaluation index names the frames {beyond} of the scene {key}, which has "
                 f"only {frames}."
             )
-        return ViewChoice(_with_count(entry, self.context_views, key), entry.target)
+        return ViewChoice(with_context_views(entry, self.context_views, key), entry.target)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,12 @@ class AllViews:
         return ViewChoice(tuple(range(frames)), tuple(range(frames)))
 
 
-def _with_count(entry: ViewChoice, count: int | None, key: str) -> tuple[int, ...]:
+def with_context_views(entry: ViewChoice, count: int | None, key: str) -> tuple[int, ...]:
+    """The context frames of an entry, reduced or completed to a number as IndexSampler says.
+
+    Raises:
+        UnusableScene: if there are too few frames that are no targets.
+    """
     context = tuple(sorted(entry.context))
     if count is None or count == len(context):
         return entry.context
