@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .channels_last import GroupNorm, added, channels_last, silu
+
 _HEAD_CHANNELS = 32
 
 
-def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
+def group_norm(channels: int, groups: int = 8) -> GroupNorm:
     """Group norm with at most ``groups`` groups, as many as divide both numbers."""
-    return nn.GroupNorm(math.gcd(groups, channels), channels)
+    return GroupNorm(math.gcd(groups, channels), channels)
 
 
 class RefineUNet(nn.Module):
@@ -59,7 +61,7 @@ class RefineUNet(nn.Module):
     ) -> Float[Tensor, "batch view channels height width"]:
         """Refined maps; sides that 2^(levels - 1) does not divide are rounded up inside."""
         batch, views = x.shape[:2]
-        h = self.stem(x.flatten(0, 1))
+        h = self.stem(channels_last(x.flatten(0, 1)))
         skips = [h]
         for descent in self.descents:
             h = descent(h, views, skips)
@@ -67,7 +69,7 @@ class RefineUNet(nn.Module):
             h = block(h)
         for ascent in self.ascents:
             h = ascent(h, views, skips)
-        h = F.silu(self.out_norm(self.out(h)))
+        h = silu(self.out_norm(self.out(h)))
         return h.unflatten(0, (batch, views))
 
 
@@ -126,9 +128,9 @@ class _ResBlock(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = F.silu(self.norm1(self.conv1(x)))
-        branch = F.silu(self.norm2(self.conv2(branch)))
-        return branch + (x if self.shortcut is None else self.shortcut(x))
+        branch = silu(self.norm1(self.conv1(x)))
+        branch = silu(self.norm2(self.conv2(branch)))
+        return added(branch, x if self.shortcut is None else self.shortcut(x))
 
 
 class _CrossViewAttention(nn.Module):
@@ -155,7 +157,7 @@ class _CrossViewAttention(nn.Module):
         return x + self.norm(message.reshape(x.shape))
 
 
-def _zero_init(norm: nn.GroupNorm) -> nn.GroupNorm:
+def _zero_init(norm: GroupNorm) -> GroupNorm:
     nn.init.zeros_(norm.weight)
     nn.init.zeros_(norm.bias)
     return norm

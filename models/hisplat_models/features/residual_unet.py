@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..channels_last import added, channels_last, instance_norm, relu
+
 
 def imagenet_normalised(
     images: Float[Tensor, "*batch 3 height width"],
@@ -36,11 +38,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h_out w_out"]:
         """``relu(shortcut(x) + branch(x))``."""
-        branch = F.relu(F.instance_norm(self.conv1(x)))
-        branch = F.relu(F.instance_norm(self.conv2(branch)))
+        branch = relu(instance_norm(self.conv1(x)))
+        branch = relu(instance_norm(self.conv2(branch)))
         if self.shortcut is not None:
-            x = F.instance_norm(self.shortcut(x))
-        return F.relu(x + branch)
+            x = instance_norm(self.shortcut(x))
+        return relu(added(branch, x))
 
 
 class ResidualUNet(nn.Module):
@@ -85,7 +87,7 @@ class ResidualUNet(nn.Module):
 
     def encode(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Encoder maps at strides 1, 2, ..., 2^(L-1), and last the bottleneck at 2^(L-1)."""
-        x = F.relu(F.instance_norm(self.stem(images)))
+        x = relu(instance_norm(self.stem(channels_last(images))))
         maps = []
         for level in self.encoder:
             x = level(x)
@@ -106,8 +108,8 @@ class ResidualUNet(nn.Module):
                 x = F.interpolate(x, skip.shape[-2:], mode="bilinear", align_corners=True)
             if self.injections is not None:
                 assert injected is not None
-                resized = F.interpolate(injected, skip.shape[-2:], mode="bilinear")
-                x = x + self.injections[level](resized)
+                resized = F.interpolate(channels_last(injected), skip.shape[-2:], mode="bilinear")
+                x = added(self.injections[level](resized), x)
             x = torch.cat([x, skip], dim=1)
             features.append(self.heads[level](x))
         return features
