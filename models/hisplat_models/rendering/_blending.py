@@ -18,6 +18,8 @@ from ._binning import TILE_HEIGHT, TILE_PIXELS, TILE_WIDTH
 from ._projection import (
     BLUE,
     DEPTH,
+    END_ROW,
+    FIRST_ROW,
     FORM_A,
     FORM_B,
     FORM_C,
@@ -104,6 +106,7 @@ def _fill_row_spans(records, gaussian_of, first, last, x_low, x_high, y_low, y_h
         center = records[n, MEAN_Y]
         top = center + slope * dx_top - math.sqrt(above) + _TO_FIRST
         bottom = center + slope * dx_bottom + math.sqrt(below) + _TO_LAST
+        top, bottom = max(top, records[n, FIRST_ROW]), min(bottom, records[n, END_ROW])
         spans[pair - first, 0] = np.int32(min(max(top, y_low), y_high))
         spans[pair - first, 1] = np.int32(max(min(bottom, y_high), y_low))
 

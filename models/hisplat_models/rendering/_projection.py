@@ -12,6 +12,7 @@ import numpy as np
 
 from ..compilation import inlined, kernel
 from ._binning import TILE_HEIGHT, TILE_WIDTH
+from .settings import EXTENT_TILE
 
 # One row per Gaussian, a cache line of float32. Powers are in units of log 2:
 # log2(alpha) = A dx^2 + B dx dy + C dy^2 + log2(opacity).
@@ -20,6 +21,8 @@ RED, GREEN, BLUE, DEPTH = 6, 7, 8, 9
 # The rim where alpha is alpha_min: dy = SLOPE dx +/- sqrt(RIM - RIM_FALL dx^2), whose topmost
 # and bottommost points are at dx = -/+ SHIFT.
 SLOPE, RIM, RIM_FALL, SHIFT = 10, 11, 12, 13
+# Rows outside of which the Gaussian isn't drawn whatever its alpha.
+FIRST_ROW, END_ROW = 14, 15
 RECORD = 16
 
 # What the blending gives back per Gaussian and tile: with p the gradient to the natural
@@ -119,15 +122,36 @@ def color_of_channel(harmonics, n, basis, channel):
     return value
 
 
+@inlined
+def three_sigma_radius(cov_xx, cov_yy, det):
+    """Three standard deviations along the longer axis, in whole pixels."""
+    mid = 0.5 * (cov_xx + cov_yy)
+    return np.ceil(3 * math.sqrt(mid + math.sqrt(max(0.1, mid * mid - det))))
+
+
+@inlined
+def tiles_touched(center, radius):
+    """Where the extent's tiles around center -/+ radius begin and end, in pixels.
+
+    As 3D Gaussian splatting rounds: pixel centres are whole numbers, and the last tile counts
+    only if it is entered by a pixel or more.
+    """
+    low, high = center - 0.5 - radius, center - 0.5 + radius
+    first = np.floor(low / EXTENT_TILE)
+    end = np.floor((high + (EXTENT_TILE - 1)) / EXTENT_TILE)
+    return EXTENT_TILE * first, EXTENT_TILE * end
+
+
 @kernel
 def project(
     start, stop, means, scales, quaternions, opacities, harmonics, pose, intrinsics,
-    height, width, settings, records, depths, rects,
+    height, width, settings, within_tiles, records, depths, rects,
 ):  # fmt: skip
     """Fills records, depths and tile rectangles (x0, x1, y0, y1) of Gaussians start to stop.
 
     Culled Gaussians get an empty rectangle. ``pose`` is camera-to-world; ``settings`` is
-    (dilation, alpha_max, alpha_min, transmittance_min, near_plane, frustum_margin).
+    (dilation, alpha_max, alpha_min, transmittance_min, near_plane, frustum_margin);
+    ``within_tiles`` asks for the extent of three sigma in tiles.
     """
     dilation, _, alpha_min, _, near_plane, margin = settings
     fx, fy, cx, cy = intrinsics
@@ -164,6 +188,13 @@ def project(
             continue
         x0, x1 = max(mean_x - reach_x - 0.5, 0.0), min(mean_x + reach_x + 0.5, width)
         y0, y1 = max(mean_y - reach_y - 0.5, 0.0), min(mean_y + reach_y + 0.5, height)
+        first_row, end_row = 0.0, height
+        if within_tiles:
+            radius = three_sigma_radius(cov_xx, cov_yy, det)
+            first_column, end_column = tiles_touched(mean_x, radius)
+            x0, x1 = max(x0, first_column), min(x1, end_column)
+            first_row, end_row = tiles_touched(mean_y, radius)
+            y0, y1 = max(y0, first_row), min(y1, end_row)
         if not (x0 < x1 and y0 < y1):
             continue
         rects[n, 0] = int(x0) // TILE_WIDTH
@@ -181,6 +212,8 @@ def project(
         records[n, RIM] = level * det / cov_xx
         records[n, RIM_FALL] = det / (cov_xx * cov_xx)
         records[n, SHIFT] = cov_xy * math.sqrt(level / cov_yy)
+        records[n, FIRST_ROW] = first_row
+        records[n, END_ROW] = end_row
         if bands > 1:
             inverse = 1 / math.sqrt(wx * wx + wy * wy + wz * wz)
             fill_sh_basis(wx * inverse, wy * inverse, wz * inverse, bands, basis)

@@ -1,6 +1,6 @@
 """The renderer for machines without a GPU: compiled kernels over tiles, with gradients."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from ._binning import (
 )
 from ._blending import blend, blend_gradients
 from ._checks import check_inputs
+from ._frustum import projection_px
 from ._projection import RECORD, SLOT, project
 from ._projection_gradients import project_gradients
 from ._threads import for_ranges
@@ -57,11 +58,12 @@ class CpuRenderer:
             raise ValueError(f"Expected Gaussians on the CPU, got {gaussians.means.device}.")
         dtype = torch.float64 if gaussians.means.dtype == torch.float64 else torch.float32
         shared = _Shared(
-            intrinsics=cameras.intrinsics_px(*image_size).detach().double().numpy(),
+            intrinsics=projection_px(cameras, image_size, self.settings).detach().double().numpy(),
             height=image_size[0],
             width=image_size[1],
             background=np.zeros(3) if background is None else background.detach().double().numpy(),
-            settings=astuple(self.settings),
+            settings=_constants(self.settings),
+            within_tiles=self.settings.extent == "three_sigma_tiles",
         )
         differentiable = [
             gaussians.means,
@@ -76,6 +78,18 @@ class CpuRenderer:
             return Rendering(*_Draw.apply(shared, *inputs))
         images, _ = _draw_all([x.detach().numpy() for x in inputs], shared, keep=False)
         return Rendering(*(torch.from_numpy(image) for image in images))
+
+
+def _constants(settings: RasterizationSettings) -> tuple[float, ...]:
+    """The settings that are numbers, in the order in which the kernels take them apart."""
+    return (
+        settings.dilation_px2,
+        settings.alpha_max,
+        settings.alpha_min,
+        settings.transmittance_min,
+        settings.near_plane,
+        settings.frustum_margin,
+    )
 
 
 class _Draw(torch.autograd.Function):
@@ -114,6 +128,7 @@ class _Shared:
     width: int
     background: Array
     settings: tuple[float, ...]
+    within_tiles: bool
 
     @property
     def tiles_x(self) -> int:
@@ -180,7 +195,7 @@ def _draw(
     def project_range(start: int, stop: int) -> None:
         project(
             start, stop, *scene, pose, intrinsics, float(shared.height), float(shared.width),
-            shared.settings, records, depths, rects,
+            shared.settings, shared.within_tiles, records, depths, rects,
         )  # fmt: skip
 
     for_ranges(count, GAUSSIANS_AT_ONCE, project_range)

@@ -1,5 +1,6 @@
 """The renderer for CUDA: gsplat behind our protocol."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +11,23 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..gaussians import Gaussians
 from ._checks import check_inputs
+from ._frustum import projection_px
 from .base import Rendering
 from .settings import DEFAULT, RasterizationSettings
 
 # The blending's constants are compiled into gsplat; the rest are arguments of its functions.
-_COMPILED = ("alpha_max", "alpha_min", "transmittance_min", "frustum_margin")
+_COMPILED = ("alpha_min", "transmittance_min", "frustum_margin")
+# alpha_max is compiled in too, but only opacities above both values feel the difference.
+_ALPHA_MAX_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class GsplatRenderer:
     """Draws with gsplat's CUDA kernels, in float32.
+
+    The ``PAPER`` settings are drawn with two approximations, of which it warns once: alpha goes up
+    to gsplat's own 0.999 where it should stop at 0.99, and how far a Gaussian reaches is decided
+    by gsplat (from version 1.5 on as far as it is visible; three sigma before).
 
     Raises on construction:
         ImportError: without gsplat.
@@ -34,6 +42,22 @@ class GsplatRenderer:
             wanted, fixed = getattr(self.settings, name), getattr(DEFAULT, name)
             if wanted != fixed:
                 raise ValueError(f"gsplat draws with {name}={fixed}, got {wanted}.")
+        if abs(self.settings.alpha_max - DEFAULT.alpha_max) > _ALPHA_MAX_TOLERANCE:
+            raise ValueError(
+                f"gsplat draws with alpha_max={DEFAULT.alpha_max}, got {self.settings.alpha_max}."
+            )
+        approximated = [
+            f"{name}={getattr(DEFAULT, name)!r} instead of {getattr(self.settings, name)!r}"
+            for name in ("alpha_max", "extent")
+            if getattr(self.settings, name) != getattr(DEFAULT, name)
+        ]
+        if approximated:
+            # Python shows equal warnings from one place once.
+            warnings.warn(
+                f"gsplat draws with {' and '.join(approximated)}: images differ slightly from "
+                "those of the renderers on the CPU.",
+                stacklevel=3,
+            )
 
     def __call__(
         self,
@@ -79,7 +103,7 @@ class GsplatRenderer:
             opacities=gaussians.opacities.float(),
             colors=gaussians.harmonics.float(),
             viewmats=cameras.world_to_camera.float(),
-            Ks=cameras.intrinsics_px(height, width).float(),
+            Ks=projection_px(cameras, image_size, self.settings).float(),
             width=width,
             height=height,
             near_plane=self.settings.near_plane,

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
 from ..spherical_harmonics import sh_basis
 from ._checks import check_inputs
+from ._frustum import projection_px
 from .base import Rendering
-from .settings import DEFAULT, RasterizationSettings
+from .settings import DEFAULT, EXTENT_TILE, RasterizationSettings
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,15 @@ class ReferenceRenderer:
         seen = (z > self.settings.near_plane) & (gaussians.opacities > 0)
         order = torch.argsort(torch.where(seen, z, torch.inf), stable=True)[: int(seen.sum())]
         gaussians = gaussians[order]
-        means_px, conics, depth = project_ellipses(gaussians, camera, image_size, self.settings)
+        ellipses = project_ellipses(gaussians, camera, image_size, self.settings)
         features = torch.cat(
-            [colors_seen_from(gaussians, camera.positions), depth[:, None]], dim=-1
+            [colors_seen_from(gaussians, camera.positions), ellipses.depth[:, None]], dim=-1
         )
-        rows = torch.arange(height).to(means_px) + 0.5
-        columns = torch.arange(width).to(means_px) + 0.5
+        rows = torch.arange(height).to(features) + 0.5
+        columns = torch.arange(width).to(features) + 0.5
         pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).reshape(-1, 2)
         chunks = [
-            self._blend(part, means_px, conics, gaussians.opacities, features)
+            self._blend(part, ellipses, gaussians.opacities, features)
             for part in pixels.split(self.pixels_at_once)
         ]
         blended = torch.cat(chunks)
@@ -79,18 +80,19 @@ class ReferenceRenderer:
     def _blend(
         self,
         pixels: Float[Tensor, "pixel 2"],
-        means_px: Float[Tensor, "n 2"],
-        conics: Float[Tensor, "n 3"],
+        ellipses: "Ellipses",
         opacities: Float[Tensor, "n"],
         features: Float[Tensor, "n 4"],
     ) -> Float[Tensor, "pixel 5"]:
         """Weighted features, then the sum of the weights; Gaussians are front to back."""
         settings = self.settings
-        dx, dy = (pixels[:, None] - means_px).unbind(-1)
-        a, b, c = conics.unbind(-1)
+        dx, dy = (pixels[:, None] - ellipses.means_px).unbind(-1)
+        a, b, c = ellipses.conics().unbind(-1)
         power = -0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy)
         alpha = (opacities * torch.exp(power)).clamp_max(settings.alpha_max)
         alpha = torch.where(alpha >= settings.alpha_min, alpha, 0.0)
+        if settings.extent == "three_sigma_tiles":
+            alpha = torch.where(in_tiles_touched(pixels, ellipses), alpha, 0.0)
         after = torch.cumprod(1 - alpha, dim=-1)
         before = torch.cat([torch.ones_like(after[:, :1]), after], dim=-1)[:, :-1]
         # Transmittance only falls, so this also leaves out all that lies behind.
@@ -98,15 +100,40 @@ class ReferenceRenderer:
         return torch.cat([weights @ features, weights.sum(-1, keepdim=True)], dim=-1)
 
 
+@dataclass(frozen=True)
+class Ellipses:
+    """Gaussians in one image.
+
+    Attributes:
+        means_px: Centres in pixels, (0, 0) is the corner of the first pixel.
+        covariances_px2: (xx, xy, yy), dilation included.
+        depth: z-depth of the centres, world units.
+    """
+
+    means_px: Float[Tensor, "n 2"]
+    covariances_px2: Float[Tensor, "n 3"]
+    depth: Float[Tensor, "n"]
+
+    def determinants(self) -> Float[Tensor, "n"]:
+        """Of the covariances, px⁴."""
+        xx, xy, yy = self.covariances_px2.unbind(-1)
+        return xx * yy - xy * xy
+
+    def conics(self) -> Float[Tensor, "n 3"]:
+        """The inverse covariances (xx, xy, yy) in 1 / px²."""
+        xx, xy, yy = self.covariances_px2.unbind(-1)
+        return torch.stack([yy, -xy, xx], dim=-1) / self.determinants()[:, None]
+
+
 def project_ellipses(
     gaussians: Gaussians,
     camera: Cameras,
     image_size: tuple[int, int],
     settings: RasterizationSettings,
-) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 3"], Float[Tensor, "n"]]:
-    """Means in pixels, inverse covariances (xx, xy, yy) in 1 / px², z-depths; EWA splatting."""
+) -> Ellipses:
+    """A scene's Gaussians as one camera sees them; EWA splatting."""
     height, width = image_size
-    pose, k = camera.world_to_camera, camera.intrinsics_px(height, width)
+    pose, k = camera.world_to_camera, projection_px(camera, image_size, settings)
     fx, fy, cx, cy = k[0, 0], k[1, 1], k[0, 2], k[1, 2]
     x, y, z = (gaussians.means @ pose[:3, :3].mT + pose[:3, 3]).unbind(-1)
     means_px = torch.stack([fx * x / z + cx, fy * y / z + cy], dim=-1)
@@ -120,9 +147,26 @@ def project_ellipses(
     covariance = half @ gaussians.covariances() @ half.mT
     xx = covariance[:, 0, 0] + settings.dilation_px2
     yy = covariance[:, 1, 1] + settings.dilation_px2
-    xy = covariance[:, 0, 1]
-    conics = torch.stack([yy, -xy, xx], dim=-1) / (xx * yy - xy * xy)[:, None]
-    return means_px, conics, z
+    return Ellipses(means_px, torch.stack([xx, covariance[:, 0, 1], yy], dim=-1), z)
+
+
+def in_tiles_touched(
+    pixels: Float[Tensor, "pixel 2"], ellipses: Ellipses
+) -> Bool[Tensor, "pixel n"]:
+    """Whether each pixel lies in a tile that the Gaussian's three-sigma square touches.
+
+    As 3D Gaussian splatting rounds: pixel centres are whole numbers, and the last tile counts
+    only if it is entered by a pixel or more.
+    """
+    xx, _, yy = ellipses.covariances_px2.unbind(-1)
+    mid = 0.5 * (xx + yy)
+    spread = (mid * mid - ellipses.determinants()).clamp_min(0.1).sqrt()
+    radius = torch.ceil(3 * (mid + spread).sqrt())[:, None]
+    centers = ellipses.means_px - 0.5
+    first = torch.floor((centers - radius) / EXTENT_TILE)
+    end = torch.floor((centers + radius + (EXTENT_TILE - 1)) / EXTENT_TILE)
+    tiles = torch.floor(pixels / EXTENT_TILE)[:, None]
+    return ((tiles >= first) & (tiles < end)).all(dim=-1)
 
 
 def colors_seen_from(gaussians: Gaussians, position: Float[Tensor, "3"]) -> Float[Tensor, "n 3"]:

@@ -1,6 +1,11 @@
 """The constants of the blending equation, and the published network's own values."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+# Side in pixels of the tiles that `RasterizationSettings.extent` speaks of; our renderers may work
+# in others.
+EXTENT_TILE = 16
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,12 @@ class RasterizationSettings:
             rather than a part of ``cameras.near``: a small value only keeps the projection finite.
         frustum_margin: The Jacobian is taken no farther outside the image than this times half
             the image size, so that Gaussians beside the camera don't smear over it.
+        extent: How far a Gaussian reaches. ``"alpha"``: as far as ``alpha_min`` lets it.
+            ``"three_sigma_tiles"``: moreover, only into the tiles of 16x16 pixels that the square
+            of three standard deviations of its longer axis touches, so that it may end at a
+            tile's border while it is still visible.
+        frustum: ``"pinhole"`` projects by the intrinsics. ``"symmetric"`` takes only the field of
+            view from them and puts the principal point into the image centre, wherever it was.
     """
 
     dilation_px2: float = 0.3
@@ -25,6 +36,8 @@ class RasterizationSettings:
     transmittance_min: float = 1e-4
     near_plane: float = 0.01
     frustum_margin: float = 0.3
+    extent: Literal["alpha", "three_sigma_tiles"] = "alpha"
+    frustum: Literal["pinhole", "symmetric"] = "pinhole"
 
     def __post_init__(self):
         if not 0 < self.alpha_min < self.alpha_max < 1:
@@ -38,5 +51,12 @@ class RasterizationSettings:
 
 DEFAULT = RasterizationSettings()
 
-PAPER = RasterizationSettings(alpha_max=0.99, near_plane=0.2)
-"""The values of the rasteriser that the published network was trained with."""
+PAPER = RasterizationSettings(
+    alpha_max=0.99, near_plane=0.2, extent="three_sigma_tiles", frustum="symmetric"
+)
+"""What the rasteriser does that the published network was trained with.
+
+Images agree with the published ones up to rounding, in float32. That rasteriser counts pixel
+centres as whole numbers and puts the middle of the image at (width - 1) / 2; ours are at +0.5 and
+the middle at width / 2, which is the same place in the picture.
+"""
