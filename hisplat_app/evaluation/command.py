@@ -1,30 +1,32 @@
 """``hisplat evaluate``: how good the scenes are, beside baselines computed by the same run."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hisplat_data_tools.datasets import PosedFolderDataset, read_stereo_folder
 from hisplat_models.checkpoints import load_model
 from hisplat_models.rendering import create_renderer
 
-from ..commands.console import console
 from ..defaults import DEFAULT_MODEL
 from .disparity import DisparityMethod, NetworkDisparity, evaluate_disparity, sgbm_disparity
 from .folders import find_folders
 from .methods import Method, nearest_photo, single_plane
 from .networks import NetworkScene, create_untrained
+from .paper import DEFAULT_SIDE, PaperEvaluation, PaperOptions
+from .progress import progress_bar
 from .report import Evaluation, show, write_json, write_page
 from .scenes import CameraSource, PairRunner
 from .sgbm import SgbmSplats
 
 SMALLEST_SIZE = 64
+DEFAULT_LONG_SIDE = 384
 NO_MODEL = "none"
 
 
@@ -32,25 +34,32 @@ NO_MODEL = "none"
 class Evaluate:
     """Measures scenes on photos they were not made from, and disparities against the truth.
 
-    Every pair of a posed folder (photos and cameras.json with pairs) is reconstructed and drawn
-    at the cameras of its targets; stereo folders (left.png, right.png, disparity.npy, calib.json)
-    are measured in disparity. Beside the network: the nearest photo, one plane, OpenCV StereoSGBM,
-    and the network before training.
+    With --data, every pair of a posed folder (photos and cameras.json with pairs) is reconstructed
+    and drawn at the cameras of its targets; stereo folders (left.png, right.png, disparity.npy,
+    calib.json) are measured in disparity. Beside the network: the nearest photo, one plane, OpenCV
+    StereoSGBM, and the network before training.
+
+    With --dataset, --root and --index, the protocol of the published tables: PSNR, SSIM and LPIPS
+    over the scenes of an evaluation index. Scores of scenes appear one by one in
+    METRICS.scenes.jsonl; the same command goes on after an interruption.
 
     For example:
 
       hisplat evaluate --data photos --output metrics.json --html report.html
       hisplat evaluate --data photos/fox --output fox.json --cameras both --model mine.safetensors
+      hisplat evaluate --dataset re10k --root datasets/re10k --index evaluation_index_re10k.json
+        --model re10k.safetensors --output re10k.json
     """
 
-    data: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """A posed folder, a stereo folder, or a folder of such."""
     output: Annotated[Path, tyro.conf.arg(metavar="METRICS.JSON")]
     """Where to write all numbers."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """A posed folder, a stereo folder, or a folder of such."""
     model: Annotated[str, tyro.conf.arg(metavar="NAME|PATH")] = DEFAULT_MODEL
     """A bundled network, a .safetensors file, or "none" for the baselines alone."""
-    size: Annotated[int, tyro.conf.arg(metavar="PX")] = 384
-    """Long side of the photos, and of the targets."""
+    size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
+    """Long side of the photos, and of the targets: 384 if not given. With --dataset the side of
+    the square that all pictures are cropped to: 256."""
     target_size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
     """Long side of the targets, if another: twice --size shows whether gaps open."""
     cameras: Literal["given", "estimated", "both"] = "given"
@@ -67,6 +76,7 @@ class Evaluate:
     """Where the networks run; auto takes a GPU if there is one."""
     seed: int = 0
     """Of the bootstrap intervals."""
+    paper: Annotated[PaperOptions, tyro.conf.arg(name="")] = field(default_factory=PaperOptions)
 
     def run(self) -> int:
         """Evaluates and writes; 0 when done.
@@ -75,6 +85,9 @@ class Evaluate:
             ValueError: if the request or the data is wrong; OSError if files are missing.
         """
         self._check()
+        if self.paper.dataset is not None:
+            self._evaluate_paper()
+            return 0
         evaluation = self._evaluate()
         write_json(self.output, evaluation)
         if self.html is not None:
@@ -83,26 +96,71 @@ class Evaluate:
         return 0
 
     def _check(self) -> None:
+        if self.paper.dataset is None:
+            self._check_folders()
+        else:
+            self._check_paper()
+        for path in (self.output, self.html):
+            if path is not None and not path.parent.is_dir():
+                raise FileNotFoundError(f"Cannot write {path}: there is no folder {path.parent}.")
+
+    def _check_folders(self) -> None:
+        stray = _given(self.paper, PaperOptions())
+        if stray:
+            raise ValueError(f"{', '.join(stray)}: only with --dataset.")
+        if self.data is None:
+            raise ValueError(
+                "Say what to evaluate: --data DIR, or --dataset with --root and --index."
+            )
         for option, size in (("--size", self.size), ("--target-size", self.target_size)):
             if size is not None and size < SMALLEST_SIZE:
                 raise ValueError(f"{option} must be at least {SMALLEST_SIZE}, got {size}.")
         if self.model == NO_MODEL and not self.baselines:
             raise ValueError("Nothing to evaluate: --model none together with --no-baselines.")
-        for path in (self.output, self.html):
-            if path is not None and not path.parent.is_dir():
-                raise FileNotFoundError(f"Cannot write {path}: there is no folder {path.parent}.")
+
+    def _check_paper(self) -> None:
+        shared = {"model", "size", "device", "paper"}
+        stray = _given(self, Evaluate(output=self.output), besides=shared)
+        if stray:
+            raise ValueError(f"{', '.join(stray)}: not with --dataset.")
+        if self.model == NO_MODEL:
+            raise ValueError("--dataset needs a network: there are no baselines with it.")
+        for option, least in (("views", 2), ("limit", 1)):
+            value = getattr(self.paper, option)
+            if value is not None and value < least:
+                raise ValueError(f"--{option} must be at least {least}, got {value}.")
+
+    def _evaluate_paper(self) -> None:
+        paper, side = self.paper, self.size or DEFAULT_SIDE
+        assert paper.dataset is not None
+        if paper.root is None or paper.index is None:
+            raise ValueError("--dataset needs --root and --index.")
+        PaperEvaluation(
+            dataset=paper.dataset,
+            root=paper.root,
+            index=paper.index,
+            options=paper,
+            model=self.model,
+            size=(paper.height or side, paper.width or side),
+            device=torch.device(self._device()),
+            output=self.output,
+        ).run()
 
     def _evaluate(self) -> Evaluation:
+        assert self.data is not None
+        long_side = self.size or DEFAULT_LONG_SIDE
         folders = find_folders(self.data, self.scenes)
         networks = self._networks()
         multiple = math.lcm(16, *(network.model.size_multiple for network in networks.values()))
         datasets = [
-            PosedFolderDataset(path, self.size, multiple, self.target_size)
+            PosedFolderDataset(path, long_side, multiple, self.target_size)
             for path in folders.posed
         ]
         stereo = [read_stereo_folder(path) for path in folders.stereo]
         methods = self._methods(networks)
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        settings["size"] = long_side
+        del settings["paper"]  # none of it was given
         evaluation = Evaluation(settings, list(methods), self.seed, skipped=folders.skipped)
         with progress_bar() as progress:
             for source in self._sources() if datasets else ():
@@ -154,13 +212,10 @@ class Evaluate:
         return self.device
 
 
-def progress_bar() -> Progress:
-    """A bar with the number of pairs done and the time left; silent when nobody watches."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+def _given(options: Any, defaults: Any, besides: Collection[str] = ()) -> list[str]:
+    """The options that differ from their defaults, as they are written on the command line."""
+    return [
+        f"--{f.name.replace('_', '-')}"
+        for f in fields(options)
+        if f.name not in besides and getattr(options, f.name) != getattr(defaults, f.name)
+    ]

@@ -1,0 +1,104 @@
+"""One scene from photos to scores, measured as pixelSplat, MVSplat and HiSplat do.
+
+PSNR of the render clipped to [0, 1]; SSIM by scikit-image's defaults for an 11 pixel Gaussian
+window; LPIPS with VGG-16. SSIM and LPIPS take the render as it is, which may exceed 1 in places.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from hisplat_models.example import Example
+from hisplat_models.lpips import Lpips
+from hisplat_models.metrics import psnr, ssim
+from hisplat_models.network import HiSplat
+from hisplat_models.rendering import Renderer
+from hisplat_models.training.precision import autocast, float32_arithmetic
+from hisplat_models.training.settings import Precision
+
+from .scene_log import SceneScore
+from .statistics import HIGHEST_PSNR
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PaperScorer:
+    """Scores scenes with one network.
+
+    Attributes:
+        model: In evaluation mode, on ``device``.
+        renderer: For Gaussians on ``device``.
+        lpips: On ``device``; None to leave it out.
+        device: Where all work.
+        precision: How the network computes; target views and scores are in float32.
+    """
+
+    model: HiSplat
+    renderer: Renderer
+    lpips: Lpips | None
+    device: torch.device
+    precision: Precision
+
+    @torch.no_grad()
+    def __call__(self, scene: str, example: Example) -> SceneScore:
+        """The scores of one example.
+
+        Raises:
+            ValueError: naming the scene, if the network cannot take it or fails on it.
+        """
+        images = example.context_images[None].to(self.device)
+        cameras = example.context_cameras[None].to(self.device)
+        targets = example.target_images.to(self.device)
+        target_cameras = example.target_cameras[None].to(self.device)
+        size = (targets.shape[-2], targets.shape[-1])
+        try:
+            with (
+                float32_arithmetic(self.precision, self.device),
+                autocast(self.precision, self.device),
+            ):
+                output, encoder = self._timed(lambda: self.model(images, cameras))
+            gaussians = output.gaussians
+            drawn, decoder = self._timed(lambda: self.renderer(gaussians, target_cameras, size))
+        except ValueError as error:
+            raise ValueError(f"Scene {scene}: {error}") from error
+        color = drawn.color[0].float()
+        decibels = psnr(color.clamp(0, 1), targets).clamp_max(HIGHEST_PSNR)
+        return SceneScore(
+            scene=scene,
+            context_views=images.shape[1],
+            psnr=decibels.tolist(),
+            ssim=ssim(color, targets, sample_covariance=True).tolist(),
+            lpips=None if self.lpips is None else self.lpips(color, targets).tolist(),
+            encoder_seconds=encoder,
+            decoder_seconds=decoder / len(targets),
+            gaussians=gaussians.means.shape[1],
+            peak_memory_mib=peak_memory_mib(self.device),
+        )
+
+    def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
+        self._wait()
+        start = time.perf_counter()
+        result = work()
+        self._wait()
+        return result, time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """Highest so far: tensors on the GPU, or resident memory of the process; None if not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+    return None if found is None else int(found[1]) / 2**10
