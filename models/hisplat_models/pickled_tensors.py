@@ -64,13 +64,23 @@ def _listed(names: Iterable[str], most: int = 5) -> str:
 
 
 def _check_is_archive(path: Path) -> None:
+    """Refuses formats and compression that PyTorch 1.6 and later do not write.
+
+    The older formats have had holes even with ``weights_only`` (CVE-2025-32434), and what is not
+    compressed cannot grow when it is read.
+    """
     try:
         with path.open("rb") as file:
-            magic = file.read(len(_ZIP_MAGIC))
+            readable = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+        if readable:
+            with zipfile.ZipFile(path) as archive:
+                kinds = {info.compress_type for info in archive.infolist()}
+                readable = kinds <= {zipfile.ZIP_STORED}
     except OSError as error:
         raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
-    if magic != _ZIP_MAGIC:
-        # The older formats have had holes even with weights_only (CVE-2025-32434).
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged or cut off: {shown(error)}.") from error
+    if not readable:
         raise CheckpointError(
             f"{path} is not a checkpoint of PyTorch 1.6 or later; older ones must be saved anew."
         )
@@ -204,14 +214,20 @@ class _Records:
     def tensor(
         self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
     ) -> Tensor:
-        """A view of the file; ``set_`` refuses what would reach beyond the storage."""
+        """A view of the file.
+
+        Raises:
+            ValueError: if it would reach beyond its storage, which ``set_`` would otherwise enlarge.
+        """
         info = self._by_name[f"{self._root}data/{storage.key}"]
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise ValueError("its numbers are compressed")
         start = self._content_start(info)
         nbytes = storage.length * storage.dtype.itemsize
         if not 0 <= nbytes <= info.file_size or start + nbytes > self._length:
             raise ValueError(f"tensor data {storage.key} are cut off")
+        steps = [(count - 1) * step for count, step in zip(size, stride, strict=True)]
+        reach = offset + sum(steps) if 0 not in size else 0
+        if min(offset, *size, *stride, 0) < 0 or reach >= max(storage.length, 1):
+            raise ValueError(f"a tensor reaches beyond its data {storage.key}")
         numbers = self._file[start : start + nbytes]
         assert isinstance(numbers, torch.UntypedStorage)
         if start % storage.dtype.itemsize:
