@@ -1,8 +1,3 @@
-import csv
-import os
-import shutil
-import subprocess
-import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,9 +6,7 @@ import pytest
 import torch
 
 from hisplat_data_tools.ply import PlyError, read_ply, to_ply_bytes, write_ply
-from hisplat_models.gaussians import SH_C0, Gaussians
-
-SPLAT_TRANSFORM = "@playcanvas/splat-transform@2.7.1"
+from hisplat_models.gaussians import Gaussians
 
 
 def scene(count: int = 60, degree: int = 2) -> Gaussians:
@@ -155,56 +148,3 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: bytes, reason:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.ply"):
         read_ply(tmp_path / "gone.ply")
-
-
-@pytest.fixture(scope="session")
-def splat_transform() -> Path:
-    """The reader written by others, installed once into a cache folder."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("needs node and npm")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", tempfile.gettempdir())) / "hisplat-test-npm"
-    program = cache / "node_modules" / ".bin" / "splat-transform"
-    if not program.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        options = ["--no-audit", "--no-fund", "--prefix", str(cache)]
-        try:
-            subprocess.run(
-                [npm, "install", *options, SPLAT_TRANSFORM],
-                check=True,
-                capture_output=True,
-                timeout=120,
-            )
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            pytest.skip(f"cannot install {SPLAT_TRANSFORM}: {error}")
-    return program
-
-
-def test_splat_transform_reads_the_same_values(tmp_path: Path, splat_transform: Path) -> None:
-    gaussians = scene(count=200, degree=3)
-    write_ply(tmp_path / "scene.ply", gaussians)
-    command = [str(splat_transform), str(tmp_path / "scene.ply"), str(tmp_path / "scene.csv")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with (tmp_path / "scene.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-
-    def columns(*names: str) -> torch.Tensor:
-        return torch.tensor([[float(row[n]) for n in names] for row in rows])
-
-    assert len(rows) == 200
-    means = columns("x", "y", "z")
-    colors = 0.5 + SH_C0 * columns("f_dc_0", "f_dc_1", "f_dc_2")
-    rest = columns(*(f"f_rest_{i}" for i in range(45))).unflatten(1, (3, 15)).mT
-    # Rows may come in another order: each is compared with the Gaussian nearest to it.
-    order = torch.cdist(means, gaussians.means).argmin(dim=1)
-    assert sorted(order.tolist()) == list(range(200))
-    expected = gaussians[order]
-    rotations = columns("rot_0", "rot_1", "rot_2", "rot_3")
-    assert torch.allclose(means, expected.means, rtol=1e-5, atol=1e-5)
-    assert torch.allclose(colors, expected.base_colors, atol=1e-5)
-    assert torch.allclose(rest, expected.harmonics[:, 1:], atol=1e-5)
-    assert torch.allclose(columns("opacity").sigmoid()[:, 0], expected.opacities, atol=1e-5)
-    scales = columns("scale_0", "scale_1", "scale_2").exp()
-    assert torch.allclose(scales, expected.scales, rtol=1e-4)
-    assert torch.allclose((rotations * expected.quaternions_wxyz).sum(dim=1).abs(), torch.ones(200))
