@@ -217,7 +217,7 @@ class _Records:
         """A view of the file.
 
         Raises:
-            ValueError: if it would reach beyond its storage, which ``set_`` would otherwise enlarge.
+            ValueError: if it would reach beyond its storage; ``set_`` would enlarge that instead.
         """
         info = self._by_name[f"{self._root}data/{storage.key}"]
         start = self._content_start(info)

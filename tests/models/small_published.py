@@ -68,7 +68,8 @@ def training_state(state: dict[str, torch.Tensor]) -> dict[str, object]:
     }
 
 
-def created(config=SMALL) -> HiSplat:
+def create_small() -> HiSplat:
+    """The network at random, without touching the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return HiSplat(config)
+        return HiSplat(SMALL)
