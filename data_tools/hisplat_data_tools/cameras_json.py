@@ -33,6 +33,8 @@ CONVENTION = (
     "image, pixel centres at +0.5 (top-left corner of image = (0,0)); no distortion"
 )
 
+_OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+
 
 class CameraFileError(ValueError):
     """A camera file cannot be used; the message names it and says what to do."""
@@ -248,6 +250,29 @@ def write_cameras(
     write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
+def write_transforms(path: Path | str, images: Sequence[ImageCamera]) -> None:
+    """Writes nerfstudio's ``transforms.json``; ``read_cameras`` gives the same cameras back.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+    """
+    frames = [
+        {
+            "file_path": i.file,
+            "w": i.width,
+            "h": i.height,
+            "fl_x": i.fx,
+            "fl_y": i.fy,
+            "cx": i.cx,
+            "cy": i.cy,
+            "transform_matrix": (i.camera_to_world @ _OPENGL_AXES).tolist(),
+        }
+        for i in images
+    ]
+    document = {"camera_model": "OPENCV", "frames": frames}
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
 def read_cameras(path: Path | str) -> CameraFile:
     """Reads ``cameras.json`` or nerfstudio's ``transforms.json``, told apart by their content.
 
@@ -344,7 +369,7 @@ def _read_transforms(document: dict[str, Any], path: Path) -> CameraFile:
         fy = _transforms_focal(values, "fl_y", "camera_angle_y", height, path) or fx
         cx = _number(values, "cx", path) if "cx" in values else width / 2
         cy = _number(values, "cy", path) if "cy" in values else height / 2
-        pose = _pose(frame["transform_matrix"], file, path) @ np.diag([1.0, -1.0, -1.0, 1.0])
+        pose = _pose(frame["transform_matrix"], file, path) @ _OPENGL_AXES
         image = _checked(ImageCamera(file, width, height, fx, fy, cx, cy, pose), path)
         _refuse_distortion(values, image, path)
         images.append(image)
