@@ -78,7 +78,7 @@ def test_pycolmap_reads_the_model(tmp_path: Path) -> None:
     pycolmap = pytest.importorskip("pycolmap")
     write_camera_file(tmp_path / "sparse", VIEWS, gaussians=scene())
     model = pycolmap.Reconstruction(str(tmp_path / "sparse"))
-    assert [i.name for i in model.images.values()] == ["a.jpg", "b.jpg"]
+    assert [model.images[i].name for i in (1, 2)] == ["a.jpg", "b.jpg"]
     pose = np.linalg.inv(VIEWS[1].camera_to_world)[:3]
     assert model.images[2].cam_from_world().matrix() == pytest.approx(pose, abs=1e-9)
     assert len(model.points3D) > 5
@@ -87,7 +87,7 @@ def test_pycolmap_reads_the_model(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Cannot tell the format"):
         write_camera_file(tmp_path / "cameras.yaml", VIEWS)
-    with pytest.raises(ValueError, match="'my photo.jpg'"):
+    with pytest.raises(ValueError, match=r"'my photo\.jpg'"):
         write_camera_file(tmp_path / "sparse", [replace(VIEWS[0], file="my photo.jpg")])
     with pytest.raises(FileNotFoundError, match="nowhere"):
         write_camera_file(tmp_path / "nowhere/sparse", VIEWS)
