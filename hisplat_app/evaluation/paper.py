@@ -11,11 +11,14 @@ import torch
 import tyro
 from rich.console import Console
 
-from hisplat_data_tools.datasets.chunks import DATASETS, ChunkScenes
+from hisplat_data_tools.datasets import (
+    DATASETS,
+    ChunkScenes,
+    IndexSampler,
+    SceneDataset,
+    UnusableScene,
+)
 from hisplat_data_tools.datasets.evaluation_index import read_index
-from hisplat_data_tools.datasets.posed_scene import UnusableScene
-from hisplat_data_tools.datasets.scene_dataset import SceneDataset
-from hisplat_data_tools.datasets.view_samplers import IndexSampler
 from hisplat_models.checkpoints import load_model
 from hisplat_models.lpips import load_lpips, lpips_obstacle
 from hisplat_models.network import HiSplat
@@ -135,16 +138,17 @@ class PaperEvaluation:
             task = progress.add_task("scenes", total=self._count(dataset))
             progress.update(task, completed=self._count(dataset) - len(wanted))
             for i in wanted:
+                key = dataset.key(i)
                 try:
-                    example = dataset[i]
+                    example, frames = dataset[i], dataset.views(i)
                 except UnusableScene as error:
-                    skipped[dataset.key(i)] = str(error)
+                    skipped[key] = str(error)
                 else:
                     assert scorer is not None
                     if not warm:  # compiles, allocates, chooses algorithms; nobody wants to time it
-                        scorer(dataset.key(i), example)
+                        scorer(key, example, frames)
                         warm = True
-                    log.append(scorer(dataset.key(i), example))
+                    log.append(scorer(key, example, frames))
                 progress.advance(task)
         return skipped
 

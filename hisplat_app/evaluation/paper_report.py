@@ -30,8 +30,8 @@ DEFINITIONS = {
     "of each run is computed once before anything is timed",
     "decoder_seconds": "from Gaussians to one target view, mean over the views of a scene, then "
     "over scenes",
-    "peak_memory_mib": "on a GPU the most its tensors took, else the most resident memory of the "
-    "process, data and libraries included",
+    "peak_memory_mib": "highest over scenes while one was reconstructed and drawn: on a GPU of its "
+    "tensors, else of the whole process, libraries and weights included",
 }
 
 

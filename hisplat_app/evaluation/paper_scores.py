@@ -4,15 +4,14 @@ PSNR of the render clipped to [0, 1]; SSIM by scikit-image's defaults for an 11 
 window; LPIPS with VGG-16. SSIM and LPIPS take the render as it is, which may exceed 1 in places.
 """
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from hisplat_data_tools.datasets import ViewChoice
 from hisplat_models.example import Example
 from hisplat_models.lpips import Lpips
 from hisplat_models.metrics import psnr, ssim
@@ -21,6 +20,7 @@ from hisplat_models.rendering import Renderer
 from hisplat_models.training.precision import autocast, float32_arithmetic
 from hisplat_models.training.settings import Precision
 
+from .peak_memory import forget_peak, peak_memory_mib
 from .scene_log import SceneScore
 from .statistics import HIGHEST_PSNR
 
@@ -46,8 +46,8 @@ class PaperScorer:
     precision: Precision
 
     @torch.no_grad()
-    def __call__(self, scene: str, example: Example) -> SceneScore:
-        """The scores of one example.
+    def __call__(self, scene: str, example: Example, frames: ViewChoice) -> SceneScore:
+        """The scores of one example, which shows these frames of a scene.
 
         Raises:
             ValueError: naming the scene, if the network cannot take it or fails on it.
@@ -57,6 +57,7 @@ class PaperScorer:
         targets = example.target_images.to(self.device)
         target_cameras = example.target_cameras[None].to(self.device)
         size = (targets.shape[-2], targets.shape[-1])
+        forget_peak(self.device)
         try:
             with (
                 float32_arithmetic(self.precision, self.device),
@@ -67,18 +68,20 @@ class PaperScorer:
             drawn, decoder = self._timed(lambda: self.renderer(gaussians, target_cameras, size))
         except ValueError as error:
             raise ValueError(f"Scene {scene}: {error}") from error
+        peak = peak_memory_mib(self.device)
         color = drawn.color[0].float()
         decibels = psnr(color.clamp(0, 1), targets).clamp_max(HIGHEST_PSNR)
         return SceneScore(
             scene=scene,
-            context_views=images.shape[1],
+            context=list(frames.context),
+            target=list(frames.target),
             psnr=decibels.tolist(),
             ssim=ssim(color, targets, sample_covariance=True).tolist(),
             lpips=None if self.lpips is None else self.lpips(color, targets).tolist(),
             encoder_seconds=encoder,
             decoder_seconds=decoder / len(targets),
             gaussians=gaussians.means.shape[1],
-            peak_memory_mib=peak_memory_mib(self.device),
+            peak_memory_mib=peak,
         )
 
     def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
@@ -91,14 +94,3 @@ class PaperScorer:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def peak_memory_mib(device: torch.device) -> float | None:
-    """Highest so far: tensors on the GPU, or resident memory of the process; None if not known."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
-    return None if found is None else int(found[1]) / 2**10

@@ -20,19 +20,21 @@ class SceneScore:
 
     Attributes:
         scene: Its name.
-        context_views: Photos it was reconstructed from.
+        context: Frames it was reconstructed from.
+        target: Frames that renders were compared with.
         psnr: dB, render clipped to [0, 1].
         ssim: At most 1.
         lpips: 0 for equal images; None if it was not computed.
         encoder_seconds: From photos to Gaussians.
         decoder_seconds: From Gaussians to one target view, mean over the views.
         gaussians: How many.
-        peak_memory_mib: Of the process up to then (on a GPU: of its tensors there); None where the
-            system does not tell.
+        peak_memory_mib: While it was reconstructed and drawn, of the process (on a GPU: of the
+            tensors there); None where the system does not tell.
     """
 
     scene: str
-    context_views: int
+    context: list[int]
+    target: list[int]
     psnr: list[float]
     ssim: list[float]
     lpips: list[float] | None
