@@ -76,7 +76,9 @@ def stored_scene(
         shape = (photo.shape[0], photo.shape[1])
         crop = CoverCrop.of(shape, pictures.size or shape)
         buffer = io.BytesIO()
-        Image.fromarray(crop.pixels(photo)).save(buffer, "jpeg", quality=pictures.quality)
+        # Colours at full resolution: renders are compared with these photos.
+        picture = Image.fromarray(crop.pixels(photo))
+        picture.save(buffer, "jpeg", quality=pictures.quality, subsampling=0)
         images.append(torch.from_numpy(np.frombuffer(buffer.getvalue(), np.uint8).copy()))
         intrinsics.append(crop_intrinsics(scene.cameras.intrinsics[frame], crop.box))
     stored: dict[str, Any] = {
