@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from hisplat_app.cli import USER_ERROR, main
-from hisplat_app.evaluation import Evaluate
+from hisplat_app.evaluation import Evaluate, paper
 from hisplat_app.evaluation.paper import PaperOptions, fingerprint
 from hisplat_app.evaluation.paper_report import mean_of
 from hisplat_app.evaluation.paper_scores import PaperScorer
@@ -23,7 +24,10 @@ from hisplat_data_tools.datasets.chunk_writer import ChunkWriter, PictureFormat,
 from hisplat_data_tools.datasets.evaluation_index import read_index, write_index
 from hisplat_data_tools.datasets.view_samplers import IndexSampler, ViewChoice
 from hisplat_models.checkpoints import load_model, save_model
+from hisplat_models.lpips import Lpips
 from hisplat_models.network import HiSplat
+from hisplat_models.rendering import PAPER
+from tests.models.test_network import TINY
 from tests.two_planes import two_planes_cameras, two_planes_views
 
 SIDE = 64
@@ -50,7 +54,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    """Two photos and two targets of each scene; one without, and one that is nowhere."""
+    """Two photos and two targets of each scene but the damaged one."""
     path = tmp_path / "index.json"
     choice = ViewChoice((0, 4), (1, 3))
     write_index(path, {key: choice for key in SCENES})
@@ -226,12 +230,49 @@ def test_a_failing_scene_is_named(
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_published_networks_get_the_published_principal_point(
-    evaluate: Callable[..., dict[str, Any]],
+@pytest.mark.parametrize("views", [2, 3])
+def test_published_networks_are_fed_and_drawn_as_published(
+    evaluate: Callable[..., dict[str, Any]], tmp_path: Path, views: int
 ) -> None:
     assert evaluate(limit=1)["conditions"]["principal_point"] == "exact"
-    published = evaluate(limit=1, principal_point="published", restart=True)
-    assert published["conditions"]["principal_point"] == "published"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_model(HiSplat(TINY), tmp_path / "tiny.safetensors")
+    model = str(tmp_path / "tiny.safetensors")
+    summary = evaluate(model=model, views=views, limit=1, restart=True)
+    conditions = summary["conditions"]
+    assert conditions["principal_point"] == "published"
+    assert conditions["rasterization"] == asdict(PAPER)
+    assert len(log_lines(tmp_path)[1]["context"]) == views
+    per_view = SIDE**2 * (1 + 1 / 4 + 1 / 16)
+    assert log_lines(tmp_path)[1]["gaussians"] == views * per_view
+    other = evaluate(model=model, views=views, limit=1, principal_point="exact", restart=True)
+    assert other["scores"]["psnr"] != summary["scores"]["psnr"]
+
+
+def test_lpips_is_averaged_like_the_others(
+    evaluate: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Difference(Lpips):
+        """In place of LPIPS, which needs weights."""
+
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+
+        def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return (images - targets).abs().mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr(paper, "lpips_obstacle", lambda weights: None)
+    monkeypatch.setattr(paper, "load_lpips", lambda device, weights: Difference())
+    summary = evaluate()
+    rows = log_lines(tmp_path)[1:]
+    assert all(len(row["lpips"]) == 2 for row in rows)
+    expected = np.mean([np.mean(row["lpips"]) for row in rows])
+    assert summary["scores"]["lpips"]["mean"] == pytest.approx(expected)
+    assert summary["lpips_not_computed"] is None
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="lpips was True and is False"):
+        evaluate()
 
 
 def test_bf16_is_near_fp32(evaluate: Callable[..., dict[str, Any]]) -> None:
