@@ -1,4 +1,4 @@
-"""Compiled loops of the plane sweep: inner products with sampled features, nothing stored between."""
+"""Compiled loops of the plane sweep: inner products with samples that are never stored."""
 
 import numpy as np
 

@@ -83,7 +83,7 @@ def expected_disparity(
     inverse_depths: Float[Tensor, "batch view candidates"],
 ) -> tuple[Float[Tensor, "batch view 1 height width"], Float[Tensor, "batch view 1 height width"]]:
     """Mean inverse depth under the softmax of ``logits``, and the largest probability."""
-    probabilities = logits.softmax(dim=2)
+    probabilities = logits.to(inverse_depths.dtype).softmax(dim=2)
     candidates = inverse_depths[..., None, None]
     mean = (probabilities * candidates).sum(dim=2, keepdim=True)
     lowest, highest = candidates.amin(dim=2, keepdim=True), candidates.amax(dim=2, keepdim=True)
@@ -138,9 +138,7 @@ def _fused_volume(
         ]
 
         def rows(start: int, stop: int, arrays: list[np.ndarray] = arrays) -> None:
-            correlate_rows(
-                *arrays, depths.numpy(), center, _MIN_DEPTH, volume.numpy(), start, stop
-            )
+            correlate_rows(*arrays, depths.numpy(), center, _MIN_DEPTH, volume.numpy(), start, stop)
 
         for_ranges(shape.numel() * height, _ROWS_AT_ONCE, rows)
     return volume.unflatten(0, shape).permute(0, 1, 4, 2, 3)

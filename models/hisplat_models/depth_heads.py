@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .cameras import Cameras
+from .channels_last import Pointwise, joined, side_by_side
 from .cost_volume import disparity_candidates, expected_disparity, plane_sweep_cost_volume
 from .fusion import resize_maps
 from .prior_maps import PriorMaps
@@ -70,7 +71,7 @@ class CostVolumeDepth(nn.Module):
         self.stem_norm = group_norm(width)
         self.unet = RefineUNet(width, levels, attention)
         self.out = nn.Conv2d(width, width, 3, padding=1)
-        self.shortcut = nn.Conv2d(features + candidates, width, 1)
+        self.shortcut = Pointwise(features + candidates, width)
         self.hidden = nn.Conv2d(width, 2 * candidates, 3, padding=1)
         self.logits = nn.Conv2d(2 * candidates, candidates, 3, padding=1)
         if prior:
@@ -87,7 +88,7 @@ class CostVolumeDepth(nn.Module):
         planes = disparity_candidates(cameras.near, cameras.far, self.candidates)
         # The published network samples through pixel corners; only its weights expect that.
         volume = plane_sweep_cost_volume(features, cameras, planes, pixel_centers=self.prior)
-        x = torch.cat([volume, features], dim=2).flatten(0, 1)
+        x = joined([volume, features])
         y = F.gelu(self.stem_norm(self.stem(x))).unflatten(0, batch_view)
         y = self.out(self.unet(y).flatten(0, 1)) + self.shortcut(x)
         logits = self.logits(F.gelu(self.hidden(y))).unflatten(0, batch_view)
@@ -110,8 +111,8 @@ class LimitedDepth(nn.Module):
     def __init__(self, refined_channels: int, width: int = 64):
         super().__init__()
         self.features = nn.Conv2d(refined_channels, width, 3, padding=1)
-        self.mix = nn.Conv2d(width + 2, width, 1)
-        self.fraction = nn.Conv2d(width, 1, 1)
+        self.mix = Pointwise(width + 2, width)
+        self.fraction = Pointwise(width, 1)
 
     def forward(
         self,
@@ -124,8 +125,8 @@ class LimitedDepth(nn.Module):
         upper = 1 / torch.clamp(0.9 / coarse, near, far)
         lower = 1 / torch.clamp(1.1 / coarse, near, far)
         u = F.gelu(self.features(refined.flatten(0, 1)))
-        bounds = torch.cat([upper, lower], dim=2).flatten(0, 1)
-        s = self.fraction(F.gelu(self.mix(torch.cat([u, bounds], dim=1)))).sigmoid()
+        known = side_by_side([u, upper.flatten(0, 1), lower.flatten(0, 1)])
+        s = self.fraction(F.gelu(self.mix(known))).sigmoid()
         return lower + s.unflatten(0, coarse.shape[:2]) * (upper - lower)
 
 

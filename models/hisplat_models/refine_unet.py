@@ -6,12 +6,11 @@ HiSplat (ICLR 2025), section 3.3, uses to refine the cost volume and the feature
 
 import math
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .channels_last import GroupNorm, added, channels_last, silu
+from .channels_last import GroupNorm, Pointwise, added, channels_last, side_by_side, silu
 
 _HEAD_CHANNELS = 32
 
@@ -106,7 +105,7 @@ class _Ascent(nn.Module):
 
     def forward(self, h: Tensor, views: int, skips: list[Tensor]) -> Tensor:
         for index, block in enumerate(self.blocks):
-            h = block(torch.cat([h, skips.pop()], dim=1))
+            h = block(side_by_side([h, skips.pop()]))
             if len(self.attentions):
                 h = self.attentions[index](h, views)
         if self.upsample is not None:
@@ -125,7 +124,7 @@ class _ResBlock(nn.Module):
         self.norm2 = _zero_init(group_norm(out_channels))
         self.shortcut = None
         if in_channels != out_channels:
-            self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+            self.shortcut = Pointwise(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = silu(self.norm1(self.conv1(x)))

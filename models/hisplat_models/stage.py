@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .cameras import Cameras
+from .channels_last import joined
 from .config import HiSplatConfig
 from .depth_heads import (
     BackdropDepth,
@@ -155,7 +156,9 @@ class Stage(nn.Module):
             prior: The prepared matching prior, if the network was built with one.
         """
         size = (cnn.shape[-2], cnn.shape[-1])
-        full = F.gelu(_per_view(self.full, torch.cat([resize_maps(transformer, *size), cnn], 2)))
+        views = cnn.shape[:2]
+        full = self.full(joined([resize_maps(transformer, *size), cnn]))
+        full = F.gelu(full).unflatten(0, views)
         surface = self._surface(transformer, cameras, coarser, prior, size)
         errors = [] if error is None else [resize_maps(error, *size)]
         start = prior.stages[self.index] if prior is not None else None
@@ -170,8 +173,8 @@ class Stage(nn.Module):
             full,
             *errors,
         ]
-        x = F.gelu(self.refine_norm(self.refine_in(torch.cat(refine_in, 2).flatten(0, 1))))
-        refined = self.refine(x.unflatten(0, cnn.shape[:2]))
+        x = F.gelu(self.refine_norm(self.refine_in(joined(refine_in))))
+        refined = self.refine(x.unflatten(0, views))
         hidden = self._head_features(refined, seen, full, errors, start)
         raw = _per_view(self.head_out, hidden)
         heads = _per_view(self.disparity_out, F.gelu(_per_view(self.disparity_hidden, refined)))
@@ -194,9 +197,11 @@ class Stage(nn.Module):
     ) -> Tensor:
         """The Gaussian head's hidden features at the stage's own resolution."""
         if self.head_fine is None:
-            return F.gelu(_per_view(self.head_hidden, torch.cat([refined, seen, full, *errors], 2)))
+            hidden = self.head_hidden(joined([refined, seen, full, *errors]))
+            return F.gelu(hidden).unflatten(0, refined.shape[:2])
         assert start is not None
-        coarse = _per_view(self.head_hidden, torch.cat([refined, full, *errors], 2))
+        coarse = self.head_hidden(joined([refined, full, *errors]))
+        coarse = coarse.unflatten(0, refined.shape[:2])
         fine = _per_view(self.head_fine, start.evidence)
         return F.gelu(fine + resize_maps(coarse, *fine.shape[-2:]))
 

@@ -8,12 +8,11 @@ every decoder level.
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..channels_last import added, channels_last, instance_norm, relu
+from ..channels_last import Pointwise, added, channels_last, instance_norm, relu, side_by_side
 
 
 def imagenet_normalised(
@@ -34,7 +33,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.shortcut = None
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride)
+            self.shortcut = Pointwise(in_channels, out_channels, stride)
 
     def forward(self, x: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h_out w_out"]:
         """``relu(shortcut(x) + branch(x))``."""
@@ -71,7 +70,7 @@ class ResidualUNet(nn.Module):
         coarsest_first = list(reversed(widths))
         deepest = coarsest_first[0]
         self.bottleneck = _two_blocks(deepest, deepest, deepest)
-        self.bottleneck_projection = nn.Conv2d(deepest, deepest, 1)
+        self.bottleneck_projection = Pointwise(deepest, deepest)
         self.heads = nn.ModuleList([_two_blocks(2 * c, c, c) for c in coarsest_first])
         self.ascents = nn.ModuleList(
             [_two_blocks(2 * c, c, finer) for c, finer in pairwise(coarsest_first)]
@@ -79,7 +78,7 @@ class ResidualUNet(nn.Module):
         self.injections = None
         if injected_channels is not None:
             self.injections = nn.ModuleList(
-                [nn.Conv2d(injected_channels, c, 1, bias=False) for c in coarsest_first]
+                [Pointwise(injected_channels, c, bias=False) for c in coarsest_first]
             )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -110,7 +109,7 @@ class ResidualUNet(nn.Module):
                 assert injected is not None
                 resized = F.interpolate(channels_last(injected), skip.shape[-2:], mode="bilinear")
                 x = added(self.injections[level](resized), x)
-            x = torch.cat([x, skip], dim=1)
+            x = side_by_side([x, skip])
             features.append(self.heads[level](x))
         return features
 
