@@ -259,7 +259,8 @@ _CONSTANTS: Mapping[str, Callable[[], Any]] = {
     "EMPTY_SET": list,  # whether things are equal is none of our business
 }
 _KEYS = (str, int, float, bool, bytes, type(None))
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_GETS = {"GET", "BINGET", "LONG_BINGET"}
 _NOTHING_TO_DO = {"PROTO", "FRAME"}
 
 
@@ -276,29 +277,31 @@ class _Follower:
     strangers: dict[str, None] = field(default_factory=dict)
     _stack: list[Any] = field(default_factory=list)
     _outer: list[list[Any]] = field(default_factory=list)
-    _memo: dict[int, Any] = field(default_factory=dict)
+    _memo: dict[Any, Any] = field(default_factory=dict)
 
     def run(self, pickle: bytes) -> Any:
         """The value that the pickle describes."""
         for opcode, argument, _ in pickletools.genops(pickle):
-            if opcode.name == "STOP":
+            code = opcode.name
+            if code in _LITERALS:
+                self._stack.append(argument)
+            elif code in _PUTS:
+                self._memo[len(self._memo) if argument is None else argument] = self._stack[-1]
+            elif code in _GETS:
+                self._stack.append(self._memo[argument])
+            elif code in _CONSTANTS:
+                self._stack.append(_CONSTANTS[code]())
+            elif code == "MARK":
+                self._outer.append(self._stack)
+                self._stack = []
+            elif code == "TUPLE":
+                values, self._stack = self._stack, self._outer.pop()
+                self._stack.append(tuple(values))
+            elif code == "STOP":
                 return self._stack.pop()
-            self._step(opcode.name, argument)
+            elif code not in _NOTHING_TO_DO:
+                getattr(self, f"_on_{code.lower()}", self._refuse)(argument)
         raise EOFError("the pickle has no end")
-
-    def _step(self, code: str, argument: Any) -> None:
-        if code in _LITERALS:
-            self._stack.append(argument)
-        elif code in _CONSTANTS:
-            self._stack.append(_CONSTANTS[code]())
-        elif code in _TUPLES:
-            self._stack.append(tuple(self._pop(_TUPLES[code])))
-        elif code in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self._memo[len(self._memo) if argument is None else argument] = self._stack[-1]
-        elif code in ("GET", "BINGET", "LONG_BINGET"):
-            self._stack.append(self._memo[argument])
-        elif code not in _NOTHING_TO_DO:
-            getattr(self, f"_on_{code.lower()}", self._refuse)(argument)
 
     def _refuse(self, argument: Any) -> NoReturn:
         raise ValueError("its pickle has instructions that no checkpoint needs")
@@ -316,18 +319,19 @@ class _Follower:
         values, self._stack = self._stack, self._outer.pop()
         return values
 
-    def _on_mark(self, argument: None) -> None:
-        self._outer.append(self._stack)
-        self._stack = []
-
     def _on_pop(self, argument: None) -> None:
         self._stack.pop()
 
     # -- containers --
 
-    def _on_tuple(self, argument: None) -> None:
-        values = self._pop_mark()
-        self._stack.append(tuple(values))
+    def _on_tuple1(self, argument: None) -> None:
+        self._stack.append(tuple(self._pop(1)))
+
+    def _on_tuple2(self, argument: None) -> None:
+        self._stack.append(tuple(self._pop(2)))
+
+    def _on_tuple3(self, argument: None) -> None:
+        self._stack.append(tuple(self._pop(3)))
 
     def _on_list(self, argument: None) -> None:
         values = self._pop_mark()

@@ -1,11 +1,14 @@
 """The published network with fewer channels: the same tensors by name, fifty times smaller."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from types import MappingProxyType
 
 import torch
 
 from hisplat_models.checkpoints import create_skeleton
-from hisplat_models.config import PRESETS, ViTConfig
+from hisplat_models.config import PRESETS, HiSplatConfig, ViTConfig
 from hisplat_models.network import HiSplat
 from hisplat_models.published_checkpoints import PREFIX, to_published
 from tests.models.parity import rule_tensor
@@ -23,13 +26,16 @@ SMALL = replace(
 )
 
 
-def published_state(config=SMALL) -> dict[str, torch.Tensor]:
+@cache
+def published_state(config: HiSplatConfig = SMALL) -> Mapping[str, torch.Tensor]:
     """Weights by the fill rule, as the released code's checkpoints hold them."""
     shapes = to_published(create_skeleton(config).state_dict())
-    return {k: rule_tensor(k.removeprefix(PREFIX), tuple(v.shape)) for k, v in shapes.items()}
+    return MappingProxyType(
+        {k: rule_tensor(k.removeprefix(PREFIX), tuple(v.shape)) for k, v in shapes.items()}
+    )
 
 
-def training_state(state: dict[str, torch.Tensor]) -> dict[str, object]:
+def training_state(state: Mapping[str, torch.Tensor]) -> dict[str, object]:
     """What Lightning 2 with PyTorch 2.1 saves beside the weights: loops, callbacks, Adam."""
     learned = [key for key in state if ".dino.vit." not in key and "running_" not in key]
     adam = {
@@ -45,7 +51,7 @@ def training_state(state: dict[str, torch.Tensor]) -> dict[str, object]:
         "epoch": 12,
         "global_step": 300_001,
         "pytorch-lightning_version": "2.2.0",
-        "state_dict": state,
+        "state_dict": dict(state),
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"current": {"ready": 13}}}},
         "callbacks": {
             "ModelCheckpoint{'monitor': 'info/global_step'}": {

@@ -1,5 +1,6 @@
 """DINOv2's and UniMatch's files into the network before training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,23 +16,23 @@ from hisplat_models.published_checkpoints import to_published
 from tests.models.parity import published_shapes
 from tests.models.small_published import create_small, published_state
 
-State = dict[str, Tensor]
+State = Mapping[str, Tensor]
 VIT = "encoder.backbone.dino.vit."
 TRANSFORMER = "encoder.backbone."
 
 
-def part(state: State, prefix: str, containing: str = "") -> State:
+def part(state: State, prefix: str, containing: str = "") -> dict[str, Tensor]:
     return {
         k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix + containing)
     }
 
 
-def dinov2() -> State:
+def dinov2() -> dict[str, Tensor]:
     """As in dinov2_vitb14_pretrain.pth: the names are those of the published encoder's ViT."""
     return part(published_state(), VIT)
 
 
-def unimatch() -> State:
+def unimatch() -> dict[str, Tensor]:
     """As under "model" in UniMatch's files: more than the transformer."""
     others = {
         "backbone.conv1.weight": torch.rand(4, 3, 7, 7),

@@ -11,7 +11,12 @@ from torch import Tensor
 
 from hisplat_models.checkpoints import CheckpointError, MisfitError, create_skeleton, load_model
 from hisplat_models.config import PRESETS
-from hisplat_models.published_checkpoints import convert_published, from_published, to_published
+from hisplat_models.published_checkpoints import (
+    Conversion,
+    convert_published,
+    from_published,
+    to_published,
+)
 from tests.models.parity import published_shapes
 from tests.models.small_published import SMALL, create_small, published_state, training_state
 
@@ -20,7 +25,7 @@ State = dict[str, Tensor]
 
 @pytest.fixture(scope="module")
 def published() -> State:
-    return published_state()
+    return dict(published_state())
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,15 @@ def checkpoint(published: State, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("published") / "last.ckpt"
     torch.save(training_state(published), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def converted(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Conversion]:
+    """The same as a file of ours."""
+    path = tmp_path_factory.mktemp("converted") / "a.safetensors"
+    return path, convert_published(checkpoint, path, config=SMALL)
 
 
 def stored(path: Path) -> State:
@@ -53,32 +67,33 @@ def test_to_published_and_back_is_identity():
 
 
 def test_converted_checkpoints_hold_the_published_weights(
-    checkpoint: Path, published: State, tmp_path: Path
+    converted: tuple[Path, Conversion], published: State
 ):
-    done = convert_published(checkpoint, tmp_path / "a.safetensors", config=SMALL)
-    model = load_model(tmp_path / "a.safetensors")
+    path, done = converted
+    model = load_model(path)
     assert model.config == SMALL
     assert not model.training
     assert_equal(to_published(model.state_dict()), published)
     assert done.tensors == len(published) == 1227
     assert done.step == 300_001
     assert "optimizer_states" in done.left_out
-    assert done.size == (tmp_path / "a.safetensors").stat().st_size
+    assert done.size == path.stat().st_size
 
 
-def test_optimiser_state_is_dropped(checkpoint: Path, published: State, tmp_path: Path):
-    convert_published(checkpoint, tmp_path / "a.safetensors", config=SMALL)
+def test_optimiser_state_is_dropped(
+    checkpoint: Path, converted: tuple[Path, Conversion], published: State
+):
     numbers = sum(tensor.nbytes for tensor in published.values())
     assert checkpoint.stat().st_size > 2 * numbers
-    assert numbers < (tmp_path / "a.safetensors").stat().st_size < 1.1 * numbers
+    assert numbers < converted[1].size < 1.1 * numbers
 
 
 def test_half_precision_halves_the_file_and_loads_as_single(
-    checkpoint: Path, published: State, tmp_path: Path
+    converted: tuple[Path, Conversion], published: State, tmp_path: Path
 ):
-    single = convert_published(checkpoint, tmp_path / "a.safetensors", config=SMALL)
-    half = convert_published(checkpoint, tmp_path / "b.safetensors", half=True, config=SMALL)
-    assert 0.45 < half.size / single.size < 0.55
+    source = save_weights_part(published, tmp_path / "a.ckpt")
+    half = convert_published(source, tmp_path / "b.safetensors", half=True, config=SMALL)
+    assert 0.45 < half.size / converted[1].size < 0.55
     kinds = {str(t.dtype) for t in stored(tmp_path / "b.safetensors").values()}
     assert kinds == {"torch.float16", "torch.int64"}
     loaded = to_published(load_model(tmp_path / "b.safetensors").state_dict())
@@ -152,9 +167,9 @@ def test_all_that_does_not_fit_is_listed(published: State):
     assert len(refusal.value.misfit.unknown) == 7
 
 
-def test_weights_of_another_size_do_not_fit_the_preset(checkpoint: Path, tmp_path: Path):
+def test_weights_of_another_size_do_not_fit_the_preset(published: State):
     with pytest.raises(MisfitError, match="expected"):
-        convert_published(checkpoint, tmp_path / "a.safetensors")
+        from_published(published)
 
 
 def test_names_both_with_and_without_prefix_are_refused(published: State):
@@ -203,7 +218,7 @@ def test_tensors_of_a_state_with_foreign_objects_are_taken_on_request(
     published: State, tmp_path: Path
 ):
     foreign = {"hyper_parameters": {"check": create_small}}  # a function of this very suite
-    torch.save(training_state(published) | foreign, tmp_path / "own.ckpt")
+    torch.save({"state_dict": published} | foreign, tmp_path / "own.ckpt")
     target = tmp_path / "a.safetensors"
     with pytest.raises(CheckpointError, match=r"create_small.*--tensors-only"):
         convert_published(tmp_path / "own.ckpt", target, config=SMALL)
