@@ -21,6 +21,7 @@ from ._binning import (
 )
 from ._blending import blend, blend_gradients
 from ._checks import check_inputs
+from ._depth_order import sorting_depths
 from ._frustum import projection_px
 from ._projection import RECORD, SLOT, project
 from ._projection_gradients import project_gradients
@@ -57,6 +58,7 @@ class CpuRenderer:
         if gaussians.means.device.type != "cpu":
             raise ValueError(f"Expected Gaussians on the CPU, got {gaussians.means.device}.")
         dtype = torch.float64 if gaussians.means.dtype == torch.float64 else torch.float32
+        order = sorting_depths(gaussians.means, cameras, self.settings)
         shared = _Shared(
             intrinsics=projection_px(cameras, image_size, self.settings).detach().double().numpy(),
             height=image_size[0],
@@ -64,6 +66,7 @@ class CpuRenderer:
             background=np.zeros(3) if background is None else background.detach().double().numpy(),
             settings=_constants(self.settings),
             within_tiles=self.settings.extent == "three_sigma_tiles",
+            sorting_depths=None if order is None else order.contiguous().numpy(),
         )
         differentiable = [
             gaussians.means,
@@ -121,7 +124,7 @@ class _Draw(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Shared:
-    """What all views have in common, and the intrinsics of each."""
+    """What all views have in common, and the intrinsics and any sorting depths of each."""
 
     intrinsics: Array
     height: int
@@ -129,6 +132,7 @@ class _Shared:
     background: Array
     settings: tuple[float, ...]
     within_tiles: bool
+    sorting_depths: Array | None
 
     @property
     def tiles_x(self) -> int:
@@ -172,7 +176,9 @@ def _draw_all(
         for v in range(views):
             images = (color[b, v], depth[b, v], alpha[b, v])
             intrinsics = shared.focal_and_center(b, v)
-            view = _draw(scene, poses[b, v].astype(np.float64), intrinsics, shared, images, keep)
+            pose, order = poses[b, v].astype(np.float64), shared.sorting_depths
+            sort_by = None if order is None else order[b, v]
+            view = _draw(scene, pose, intrinsics, sort_by, shared, images, keep)
             if keep:
                 kept[b].append(view)
     return (color, depth, alpha), kept
@@ -182,6 +188,7 @@ def _draw(
     scene: list[Array],
     pose: Array,
     intrinsics: tuple[float, ...],
+    sort_by: Array | None,
     shared: _Shared,
     images: tuple[Array, Array, Array],
     keep: bool,
@@ -200,7 +207,8 @@ def _draw(
 
     for_ranges(count, GAUSSIANS_AT_ONCE, project_range)
     order = visible_indices(rects)
-    if dtype == np.float32:
+    depths = depths if sort_by is None else sort_by
+    if depths.dtype == np.float32:
         order = sort_by_depth(order, depths)
     else:
         order = order[np.argsort(depths[order], kind="stable")]

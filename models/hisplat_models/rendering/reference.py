@@ -10,6 +10,7 @@ from ..cameras import Cameras
 from ..gaussians import Gaussians
 from ..spherical_harmonics import sh_basis
 from ._checks import check_inputs
+from ._depth_order import sorting_depths
 from ._frustum import projection_px
 from .base import Rendering
 from .settings import DEFAULT, EXTENT_TILE, RasterizationSettings
@@ -60,7 +61,10 @@ class ReferenceRenderer:
             :, 2
         ]
         seen = (z > self.settings.near_plane) & (gaussians.opacities > 0)
-        order = torch.argsort(torch.where(seen, z, torch.inf), stable=True)[: int(seen.sum())]
+        rounded = sorting_depths(gaussians.means[None], camera[None, None], self.settings)
+        sort_by = z if rounded is None else rounded[0, 0]
+        order = torch.argsort(torch.where(seen, sort_by, torch.inf), stable=True)
+        order = order[: int(seen.sum())]
         gaussians = gaussians[order]
         ellipses = project_ellipses(gaussians, camera, image_size, self.settings)
         features = torch.cat(

@@ -28,6 +28,10 @@ class RasterizationSettings:
             tile's border while it is still visible.
         frustum: ``"pinhole"`` projects by the intrinsics. ``"symmetric"`` takes only the field of
             view from them and puts the principal point into the image centre, wherever it was.
+        depth_order: Which of two Gaussians is in front if their depths differ by rounding alone,
+            as those do that the published network puts on its near plane. ``"exact"``: as the
+            renderer's best arithmetic says. ``"float32"``: as single precision says when it goes
+            from world coordinates to depths at once; gsplat on CUDA has an order of its own.
     """
 
     dilation_px2: float = 0.3
@@ -38,6 +42,7 @@ class RasterizationSettings:
     frustum_margin: float = 0.3
     extent: Literal["alpha", "three_sigma_tiles"] = "alpha"
     frustum: Literal["pinhole", "symmetric"] = "pinhole"
+    depth_order: Literal["exact", "float32"] = "exact"
 
     def __post_init__(self):
         if not 0 < self.alpha_min < self.alpha_max < 1:
@@ -52,7 +57,11 @@ class RasterizationSettings:
 DEFAULT = RasterizationSettings()
 
 PAPER = RasterizationSettings(
-    alpha_max=0.99, near_plane=0.2, extent="three_sigma_tiles", frustum="symmetric"
+    alpha_max=0.99,
+    near_plane=0.2,
+    extent="three_sigma_tiles",
+    frustum="symmetric",
+    depth_order="float32",
 )
 """What the rasteriser does that the published network was trained with.
 
