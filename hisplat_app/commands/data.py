@@ -36,8 +36,8 @@ class MakeChunks:
     split: Literal["train", "test"] = "train"
     """Which part of the dataset this is."""
     videos: Path | None = None
-    """The folder of the videos, named after their id in the URL or like the text file; by default
-    the input folder."""
+    """The folder of the videos, named after their id in the URL or like the text file, or of
+    extracted frames, CLIP/MICROSECONDS.jpg; by default the input folder."""
     height: int = 360
     """Height of the stored photos; they are resized to cover and their middle is cut out."""
     width: int = 640

@@ -287,17 +287,24 @@ def test_item_is_always_the_same_at_the_end_of_the_curriculum(tmp_path: Path) ->
 def test_training_replaces_unusable_scenes_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    files = [[gray_scene("short", 2), gray_scene("long", 9)], [gray_scene("tiny", 2)]]
+    files = [[gray_scene("short", 2)], [gray_scene("long", 9), gray_scene("tiny", 2)]]
     dataset = SceneDataset(
         ChunkScenes(write_chunks(tmp_path, files), "test", ANY), SHORT_GAP, (9, 16)
     )
     assert dataset.example(0, seed=1, step=0).name == "long"
     assert dataset.skipped.keys() == {"short"}
     assert "short has 2 frames" in caplog.text
-    with pytest.raises(UnusableScene, match="None of the 1 scenes stored with tiny"):
-        dataset.example(2, seed=1, step=0)
+    assert dataset.example(2, seed=1, step=0).name == "long"
+    assert dataset.skipped.keys() == {"short", "tiny"}
     with pytest.raises(UnusableScene, match="short"):
         dataset[0]
+
+
+def test_training_stops_where_no_scene_can_be_used(tmp_path: Path) -> None:
+    files = [[gray_scene("a", 2)], [gray_scene("b", 2)]]
+    scenes = ChunkScenes(write_chunks(tmp_path, files), "test", ANY)
+    with pytest.raises(UnusableScene, match=r"No scene can be used, from b through a\. .*2 frames"):
+        SceneDataset(scenes, SHORT_GAP, (9, 16)).example(1, seed=1, step=0)
 
 
 def test_evaluation_knows_beforehand_what_is_left_out(tmp_path: Path) -> None:
@@ -315,6 +322,33 @@ def test_evaluation_knows_beforehand_what_is_left_out(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match="No scene gives an example"):
         SceneDataset(ChunkScenes(root, "test", ANY), IndexSampler({"a": None}))
+
+
+def test_scene_with_several_entries_gives_several_examples(tmp_path: Path) -> None:
+    """As the published indices of DTU and Replica have it; other scenes keep their own entries."""
+    files = [[gray_scene("scan", 6)], [gray_scene("scan_02", 6), gray_scene("none", 6)]]
+    entries = {
+        "scan_00": ViewChoice((4, 1), (3,)),
+        "scan_01": ViewChoice((4, 1), (5,)),
+        "scan_02": ViewChoice((0, 2), (1,)),
+        "scan_03": None,
+    }
+    scenes = ChunkScenes(write_chunks(tmp_path, files), "test", ANY)
+    dataset = SceneDataset(scenes, IndexSampler(entries), (9, 16))
+    shown = {
+        e.name: (frames_shown(e.context_images), frames_shown(e.target_images))
+        for e in (dataset[i] for i in range(len(dataset)))
+    }
+    assert shown == {
+        "scan_00": ([4, 1], [3]),
+        "scan_01": ([4, 1], [5]),
+        "scan_02": ([0, 2], [1]),
+    }
+    assert dataset.left_out == {
+        "scan_03": "null in the evaluation index",
+        "none": "not in the evaluation index",
+    }
+    assert sorted(dataset.epoch_order(0, 0)) == [0, 1, 2]
 
 
 def test_only_frames_in_use_are_decoded(tmp_path: Path) -> None:

@@ -88,6 +88,20 @@ def test_video_may_be_named_like_the_clip(tmp_path: Path) -> None:
     assert find_video(clip, tmp_path).name == "xyz.mp4"
 
 
+def test_extracted_frames_stand_in_for_the_video(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.txt", [1, 4, 6])
+    clip = read_clip(tmp_path / "clip.txt")
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for frame in (4, 1):
+        cv2.imwrite(str(folder / f"{frame * 40_000}.png"), np.full((36, 64, 3), 10 * frame))
+    assert find_video(clip, tmp_path) == folder
+    scene = clip.scene(folder, 1.0, 100.0)
+    assert [scene.photo(i).mean() / 10 for i in (1, 0)] == [4, 1]
+    with pytest.raises(UnusableScene, match=r"no frame .*clip/240000\.jpg"):
+        scene.photo(2)
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

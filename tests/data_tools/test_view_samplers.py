@@ -105,7 +105,7 @@ ENTRIES = {
         ("plain", None, (10, 20)),
         ("plain", 2, (10, 20)),
         ("plain", 3, (10, 15, 20)),
-        ("plain", 4, (10, 13, 16, 20)),
+        ("plain", 4, (10, 13, 17, 20)),
         ("middle is target", 3, (10, 16, 20)),
         ("three", 3, (10, 13, 20)),
         ("three", 2, (10, 20)),
@@ -135,6 +135,26 @@ def test_index_refuses_what_it_cannot_serve() -> None:
             sampler.choose(key, frames, seeded(0), None)
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "target", "middle"),
+    [(0, 25, 7, 12), (575, 600, 587, 588), (625, 650, 637, 638), (875, 899, 878, 887)],
+)
+def test_third_view_is_that_of_the_published_three_view_index(
+    left: int, right: int, target: int, middle: int
+) -> None:
+    """Lines of evaluation_index_replica_nctx2.json and _nctx3.json."""
+    sampler = IndexSampler({"s": ViewChoice((left, right), (target,))}, 3)
+    assert sampler.choose("s", 900, seeded(0), None).context == (left, middle, right)
+
+
+def test_numbered_entries_are_examples_of_one_scene() -> None:
+    entry = ViewChoice((33, 31), (32,))
+    sampler = IndexSampler({"scan1_train_00": entry, "scan1_train_01": entry, "a_00": entry})
+    assert list(sampler.names("scan1_train")) == ["scan1_train_00", "scan1_train_01"]
+    assert list(sampler.names("b")) == ["b"]
+    assert sampler.choose("scan1_train_01", 49, seeded(0), None) == entry
+
+
 def test_all_views_are_given_and_compared() -> None:
     choice = AllViews().choose("s", 3, seeded(0), None)
     assert choice == ViewChoice((0, 1, 2), (0, 1, 2))
@@ -143,6 +163,7 @@ def test_all_views_are_given_and_compared() -> None:
 @pytest.mark.parametrize("sampler", [BoundedSampler(), IndexSampler(ENTRIES), AllViews()])
 def test_every_sampler_keeps_the_contract(sampler: ViewSampler) -> None:
     assert isinstance(sampler, ViewSampler)
+    assert list(sampler.names("plain")) == ["plain"]
     assert sampler.refusal("plain") is None
     choice = sampler.choose("plain", 60, seeded(1), 5)
     assert choice == sampler.choose("plain", 60, seeded(1), 5)

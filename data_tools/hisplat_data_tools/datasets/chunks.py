@@ -38,7 +38,8 @@ class ChunkDataset:
     Attributes:
         near: z-depth where the surfaces begin, world units.
         far: Where they end.
-        shape: (height, width) of all its photos; None if they differ.
+        shape: (height, width) of all its photos; scenes with others are refused. None: any, where
+            the published configuration does not ask either.
         max_fov_deg: Scenes with a camera that sees more are left out: their cameras are wrong.
     """
 
@@ -51,7 +52,7 @@ class ChunkDataset:
 DATASETS = {
     "re10k": ChunkDataset(near=1.0, far=100.0, shape=(360, 640)),
     "acid": ChunkDataset(near=1.0, far=100.0, shape=(360, 640)),
-    "dtu": ChunkDataset(near=2.125, far=4.525, shape=(512, 640)),
+    "dtu": ChunkDataset(near=2.125, far=4.525, shape=None),
     "replica": ChunkDataset(near=0.5, far=15.0, shape=None),
     "chunks": ChunkDataset(near=1.0, far=100.0, shape=None),
 }

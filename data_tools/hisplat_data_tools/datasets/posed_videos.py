@@ -1,5 +1,8 @@
 """Videos with known poses as RealEstate10K ships them: a text file per clip, the video beside it.
 
+In place of the video there may be a folder named like the text file, with the frames that someone
+extracted already, each named after its time: ``<clip>/<microseconds>.jpg`` or ``.png``.
+
 The first line of the text is the video's URL. Every further line is one frame: its time in
 microseconds, then fx, fy, cx, cy (divided by width and height), k1, k2 (lens distortion, which
 must be zero), then the world-to-camera matrix, 3x4 row by row.
@@ -20,8 +23,10 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 
+from ..images import PhotoError, load_photo
 from .posed_scene import PosedScene, UnusableScene
 
+FRAME_ENDINGS = (".jpg", ".jpeg", ".png")
 VIDEO_ENDINGS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 _NUMBERS_PER_LINE = 19
 
@@ -50,10 +55,9 @@ class PosedClip:
         return self.path.stem
 
     def scene(self, video: Path, near: float, far: float) -> PosedScene:
-        """The clip with the frames of the video; frames must be asked for in order of time.
+        """The clip with the frames of a video, or of a folder of extracted frames.
 
-        Raises:
-            UnusableScene: if the video cannot be opened.
+        Frames of a video must be asked for in order of time.
         """
         frames = len(self.timestamps)
         cameras = Cameras(
@@ -62,8 +66,10 @@ class PosedClip:
             torch.full((frames,), near),
             torch.full((frames,), far),
         )
-        reader = _FramesInOrder(video, self.timestamps.tolist())
-        return PosedScene(self.key, cameras, reader.frame)
+        times = self.timestamps.tolist()
+        if video.is_dir():
+            return PosedScene(self.key, cameras, lambda frame: _extracted(video, times[frame]))
+        return PosedScene(self.key, cameras, _FramesInOrder(video, times).frame)
 
 
 def read_clip(path: Path | str) -> PosedClip:
@@ -109,9 +115,13 @@ def read_clip(path: Path | str) -> PosedClip:
 def find_video(clip: PosedClip, folder: Path) -> Path:
     """The video of a clip: named after the video's id in the URL, or like the text file.
 
+    Or the folder of its extracted frames, named like the text file.
+
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is none of them.
     """
+    if (folder / clip.key).is_dir():
+        return folder / clip.key
     url = urlparse(clip.url)
     names = [*parse_qs(url.query).get("v", []), Path(url.path).stem, clip.key]
     for name in names:
@@ -119,7 +129,20 @@ def find_video(clip: PosedClip, folder: Path) -> Path:
             if (folder / f"{name}{ending}").is_file():
                 return folder / f"{name}{ending}"
     tried = ", ".join(dict.fromkeys(f"{name}.mp4" for name in names if name))
-    raise FileNotFoundError(f"The video of {clip.path} is not in {folder}; looked for {tried}, ….")
+    raise FileNotFoundError(
+        f"The video of {clip.path} is not in {folder}; looked for a folder {clip.key}, {tried}, …."
+    )
+
+
+def _extracted(folder: Path, time: int) -> UInt8[np.ndarray, "height width 3"]:
+    for ending in FRAME_ENDINGS:
+        path = folder / f"{time}{ending}"
+        if path.is_file():
+            try:
+                return load_photo(path).pixels
+            except PhotoError as error:
+                raise UnusableScene(str(error)) from error
+    raise UnusableScene(f"There is no frame {folder / str(time)}.jpg.")
 
 
 class _FramesInOrder:

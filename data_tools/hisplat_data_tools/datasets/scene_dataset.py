@@ -7,13 +7,13 @@ The interface that training and evaluation build upon, beside ``len(dataset)``:
   so that evaluation can list it.
 - ``dataset.example(index, seed=..., step=...) -> Example``: for training. A pure function of its
   three arguments; ``step`` (the global step) drives the curriculum. A scene that cannot be used is
-  replaced by the next usable one stored beside it, with a warning, and noted in
-  ``dataset.skipped``.
+  replaced by the next usable one, with a warning, and noted in ``dataset.skipped``.
 - ``dataset.epoch_order(seed, epoch) -> list[int]``: a permutation of all indices that visits
   scenes stored together one after the other; a pure function of its arguments.
 - ``dataset.left_out -> dict[scene key, reason]``: scenes known beforehand to give no example, for
   instance those an evaluation index has ``null`` for; they have no index.
-- ``dataset.key(index) -> str``: the scene's name; it is also the example's name.
+- ``dataset.key(index) -> str``: the example's name: that of its scene, or of the entry of the
+  evaluation index where a scene has several. No two are the same.
 
 A loader that also takes simple datasets looks for ``example`` and ``epoch_order`` and does without.
 """
@@ -34,9 +34,12 @@ from .view_samplers import IndexSampler, ViewChoice, ViewSampler
 
 logger = logging.getLogger(__name__)
 
+MAX_REPLACED = 100
+"""So many scenes in a row that cannot be used mean that something is wrong with the data."""
+
 
 class SceneDataset:
-    """One example per scene.
+    """One example per scene, or several where the view sampler says so.
 
     Attributes:
         left_out: Scenes that give no example, with the reason.
@@ -74,32 +77,44 @@ class SceneDataset:
         if len(set(keys)) < len(keys):
             twice = sorted({key for key in keys if list(keys).count(key) > 1})
             raise ValueError(f"Several scenes have the same name: {', '.join(twice[:4])}.")
-        refusals = [sampler.refusal(key) for key in keys]
-        self.left_out = {
-            key: reason for key, reason in zip(keys, refusals, strict=True) if reason is not None
-        }
-        if isinstance(sampler, IndexSampler):
-            missing = set(sampler.entries) - set(keys)
-            self.left_out |= {
-                key: "in the evaluation index, but not in the data"
-                for key in sorted(missing)
-                if sampler.entries[key] is not None
-            }
-        self._groups = [
-            kept for group in scenes.groups if (kept := [i for i in group if refusals[i] is None])
-        ]
-        self._order = [scene for group in self._groups for scene in group]
-        self._group_of = {s: g for g, group in enumerate(self._groups) for s in group}
-        if not self._order:
+        self._groups: list[range] = []
+        self._items, self.left_out = self._collected()
+        if not self._items:
             reason = next(iter(self.left_out.values()), "there are none")
             raise ValueError(f"No scene gives an example, of {len(keys)}: {reason}.")
 
+    def _collected(self) -> tuple[list[tuple[int, str]], dict[str, str]]:
+        """Scene and name of every example, group by group; and the names left out."""
+        keys, sampler = self.scenes.keys, self.sampler
+        known = set(keys)
+        items: list[tuple[int, str]] = []
+        left_out: dict[str, str] = {}
+        for group in self.scenes.groups:
+            first = len(items)
+            for scene in group:
+                for name in sampler.names(keys[scene]):
+                    if name != keys[scene] and name in known:
+                        continue  # the entry of another scene whose name ends in a number
+                    reason = sampler.refusal(name)
+                    if reason is None:
+                        items.append((scene, name))
+                    else:
+                        left_out[name] = reason
+            if len(items) > first:
+                self._groups.append(range(first, len(items)))
+        if isinstance(sampler, IndexSampler):
+            served = {name for _, name in items}
+            for name, entry in sampler.entries.items():
+                if entry is not None and name not in served:
+                    left_out[name] = "in the evaluation index, but not in the data"
+        return items, left_out
+
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._items)
 
     def key(self, index: int) -> str:
-        """The name of a scene."""
-        return self.scenes.keys[self._order[index]]
+        """The name of an example."""
+        return self._items[index][1]
 
     def __getitem__(self, index: int) -> Example:
         """The example of a scene, always the same.
@@ -110,7 +125,7 @@ class SceneDataset:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"Item {index} of a dataset of {len(self)}.")
-        return self._example(self._order[index], _generator(0, index), None)
+        return self._example(index, _generator(0, index), None)
 
     def views(self, index: int) -> ViewChoice:
         """The frames that ``dataset[index]`` shows.
@@ -118,27 +133,27 @@ class SceneDataset:
         Raises:
             UnusableScene: if the scene cannot be used.
         """
-        scene = self.scenes.scene(self._order[index])
-        return self.sampler.choose(scene.key, len(scene), _generator(0, index), None)
+        position, name = self._items[index]
+        scene = self.scenes.scene(position)
+        return self.sampler.choose(name, len(scene), _generator(0, index), None)
 
     def example(self, index: int, *, seed: int, step: int) -> Example:
         """An example for training, a pure function of the arguments.
 
         Raises:
-            UnusableScene: if neither this scene nor any that is stored beside it can be used.
+            UnusableScene: if neither this scene nor any of the next hundred can be used.
         """
-        first = self._order[index]
-        group = self._groups[self._group_of[first]]
-        start = group.index(first)
         reason = ""
-        for scene in group[start:] + group[:start]:
+        item = index
+        for offset in range(min(len(self), MAX_REPLACED)):
+            item = (index + offset) % len(self)
             try:
-                return self._example(scene, _generator(seed, step, scene), step)
+                return self._example(item, _generator(seed, step, item), step)
             except UnusableScene as error:
-                self._note(self.scenes.keys[scene], str(error))
                 reason = str(error)
+                self._note(self.key(item), reason)
         raise UnusableScene(
-            f"None of the {len(group)} scenes stored with {self.key(index)} can be used. {reason}"
+            f"No scene can be used, from {self.key(index)} through {self.key(item)}. {reason}"
         )
 
     def epoch_order(self, seed: int, epoch: int) -> list[int]:
@@ -147,24 +162,24 @@ class SceneDataset:
         It is the same for the same arguments, so processes can each take their share of it.
         """
         generator = _generator(seed, epoch)
-        starts = np.cumsum([0, *map(len, self._groups)])
         shuffled = torch.randperm(len(self._groups), generator=generator).tolist()
         order: list[int] = []
         for i in range(0, len(shuffled), self.groups_at_once):
             groups = shuffled[i : i + self.groups_at_once]
-            pool = [int(p) for g in groups for p in range(starts[g], starts[g + 1])]
+            pool = [item for group in groups for item in self._groups[group]]
             order += [pool[i] for i in torch.randperm(len(pool), generator=generator).tolist()]
         return order
 
     def _note(self, key: str, reason: str) -> None:
         if self.skipped.get(key) != reason:
-            logger.warning("Another scene takes the place of one (%d so far): %s",
-                           len(self.skipped) + 1, reason)  # fmt: skip
+            count = len(self.skipped.keys() | {key})
+            logger.warning("Not used in training (%d scenes so far): %s", count, reason)
         self.skipped[key] = reason
 
     def _example(self, index: int, generator: torch.Generator, step: int | None) -> Example:
-        scene = self.scenes.scene(index)
-        views = self.sampler.choose(scene.key, len(scene), generator, step)
+        position, name = self._items[index]
+        scene = self.scenes.scene(position)
+        views = self.sampler.choose(name, len(scene), generator, step)
         # A frame may be drawn as several targets; it is decoded once.
         pictures = {i: self._picture(scene, i) for i in sorted({*views.context, *views.target})}
 
@@ -173,7 +188,7 @@ class SceneDataset:
             return images, Cameras.stack([pictures[i][1] for i in frames])
 
         context, target = joined(views.context), joined(views.target)
-        return Example(scene.key, context[0], context[1], target[0], target[1])
+        return Example(name, context[0], context[1], target[0], target[1])
 
     def _picture(self, scene: PosedScene, frame: int) -> tuple[torch.Tensor, Cameras]:
         photo = scene.photo(frame)

@@ -4,8 +4,10 @@
 takes everything. Frames are counted from 0 in the order in which the scene stores them.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -25,18 +27,22 @@ class ViewChoice:
 class ViewSampler(Protocol):
     """Chooses frames."""
 
-    def refusal(self, key: str) -> str | None:
-        """Why a scene of this name is known beforehand to give nothing; None if it may."""
+    def names(self, key: str) -> Sequence[str]:
+        """The names of the examples that a scene of this name gives, usually just its own."""
+        ...
+
+    def refusal(self, name: str) -> str | None:
+        """Why an example is known beforehand to be impossible; None if it may be possible."""
         ...
 
     def choose(
-        self, key: str, frames: int, generator: torch.Generator, step: int | None
+        self, name: str, frames: int, generator: torch.Generator, step: int | None
     ) -> ViewChoice:
         """Frames of a scene.
 
         Args:
-            key: The scene's name.
-            frames: How many it has.
+            name: Of the example.
+            frames: How many the scene has.
             generator: The only source of chance.
             step: Global training step, for a curriculum; None means its end.
 
@@ -100,12 +106,16 @@ class BoundedSampler:
         least = self._scheduled(self.least_gap, step)
         return least, least if self.as_published else self._scheduled(self.greatest_gap, step)
 
-    def refusal(self, key: str) -> str | None:
+    def names(self, key: str) -> Sequence[str]:
+        """One example per scene, named like it."""
+        return (key,)
+
+    def refusal(self, name: str) -> str | None:
         """None: how many frames a scene has is known only when it is read."""
         return None
 
     def choose(
-        self, key: str, frames: int, generator: torch.Generator, step: int | None
+        self, name: str, frames: int, generator: torch.Generator, step: int | None
     ) -> ViewChoice:
         """Frames drawn at random.
 
@@ -115,7 +125,7 @@ class BoundedSampler:
         least, greatest = self.gap_bounds(step)
         if frames <= least:
             raise UnusableScene(
-                f"The scene {key} has {frames} frames; a gap of {least} needs {least + 1}."
+                f"The scene {name} has {frames} frames; a gap of {least} needs {least + 1}."
             )
         gap = _random(least, min(greatest, frames - 1), generator)
         left = _random(0, frames - 1 - gap, generator)
@@ -144,8 +154,11 @@ class BoundedSampler:
 class IndexSampler:
     """The frames an evaluation index names (``evaluation_index.read_index`` reads one).
 
+    An entry is named like its scene; where a scene has several, as in the published indices of DTU
+    and Replica, they are numbered: ``scan1_train_00``, ``scan1_train_01``, ….
+
     Attributes:
-        entries: By scene; None where the index says ``null``.
+        entries: By name; None where the index says ``null``.
         context_views: How many to give. Where the index names more, the outer ones and those
             nearest to even steps between them are kept. Where it names fewer, frames are added
             that lie between the outer ones at even steps: for a third view the middle frame. An
@@ -156,42 +169,58 @@ class IndexSampler:
     entries: Mapping[str, ViewChoice | None]
     context_views: int | None = None
 
-    def refusal(self, key: str) -> str | None:
+    @cached_property
+    def _numbered(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.entries:
+            if match := re.fullmatch(r"(.+)_\d+", name):
+                found.setdefault(match[1], []).append(name)
+        return found
+
+    def names(self, key: str) -> Sequence[str]:
+        """The scene's entry, or its numbered entries; its own name if there are none."""
+        return [key] if key in self.entries else self._numbered.get(key, [key])
+
+    def refusal(self, name: str) -> str | None:
         """For scenes without an entry, and those with ``null``."""
-        if key not in self.entries:
+        if name not in self.entries:
             return "not in the evaluation index"
-        return "null in the evaluation index" if self.entries[key] is None else None
+        return "null in the evaluation index" if self.entries[name] is None else None
 
     def choose(
-        self, key: str, frames: int, generator: torch.Generator, step: int | None
+        self, name: str, frames: int, generator: torch.Generator, step: int | None
     ) -> ViewChoice:
         """The frames of the index; nothing is drawn.
 
         Raises:
             UnusableScene: if it has none for this scene, or frames that the scene has not.
         """
-        entry = self.entries.get(key)
+        entry = self.entries.get(name)
         if entry is None:
-            raise UnusableScene(f"The scene {key} cannot be used: {self.refusal(key)}.")
+            raise UnusableScene(f"The scene {name} cannot be used: {self.refusal(name)}.")
         beyond = [i for i in (*entry.context, *entry.target) if not 0 <= i < frames]
         if beyond:
             raise UnusableScene(
-                f"The evaluation index names the frames {beyond} of the scene {key}, which has "
+                f"The evaluation index names the frames {beyond} of the scene {name}, which has "
                 f"only {frames}."
             )
-        return ViewChoice(with_context_views(entry, self.context_views, key), entry.target)
+        return ViewChoice(with_context_views(entry, self.context_views, name), entry.target)
 
 
 @dataclass(frozen=True)
 class AllViews:
     """Every frame of a scene is given, and every frame is a target."""
 
-    def refusal(self, key: str) -> str | None:
+    def names(self, key: str) -> Sequence[str]:
+        """One example per scene, named like it."""
+        return (key,)
+
+    def refusal(self, name: str) -> str | None:
         """None: every scene will do."""
         return None
 
     def choose(
-        self, key: str, frames: int, generator: torch.Generator, step: int | None
+        self, name: str, frames: int, generator: torch.Generator, step: int | None
     ) -> ViewChoice:
         """All frames in order; nothing is drawn."""
         return ViewChoice(tuple(range(frames)), tuple(range(frames)))
@@ -207,7 +236,8 @@ def with_context_views(entry: ViewChoice, count: int | None, key: str) -> tuple[
     if count is None or count == len(context):
         return entry.context
     left, right = context[0], context[-1]
-    steps = [left + (right - left) * k // (count - 1) for k in range(1, count - 1)]
+    # Halves are rounded to even, as in the published index of three views of Replica.
+    steps = [round(left + (right - left) * k / (count - 1)) for k in range(1, count - 1)]
     if count < len(context):
         kept = {left, right}
         pool = set(context) - kept
