@@ -72,8 +72,6 @@ def _fields(cameras: Cameras) -> list[torch.Tensor]:
 _VIEW_FIRST = (
     r"cost_volume.*|depth_logits|stage._(coarse_disps|pdf_max|fullres_feat|refine|error_map)"
 )
-    r"cost_volume.*|depth_logits|stage._(coarse_disps|pdf_max|fullres_feat|refine|error_map)"
-)
 _BATCH_AND_VIEW = r"vit_.*|dino_.*|resunet_.*|cnn_.*"
 
 
