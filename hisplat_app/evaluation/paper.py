@@ -20,6 +20,7 @@ from hisplat_data_tools.datasets import (
 )
 from hisplat_data_tools.datasets.evaluation_index import read_index
 from hisplat_models.checkpoints import load_model
+from hisplat_models.inference import prepare
 from hisplat_models.lpips import load_lpips, lpips_obstacle
 from hisplat_models.network import HiSplat
 from hisplat_models.training.settings import Precision
@@ -58,7 +59,9 @@ class PaperOptions:
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Only the first scenes of the index that the data has."""
     precision: Precision = "fp32"
-    """How the network computes. The published numbers are in TF32."""
+    """How the network computes. The published numbers are in TF32, which only GPUs have."""
+    compile: bool = False
+    """Compile the network first: minutes once, then faster."""
     principal_point: PrincipalPoint = "auto"
     """What cropping does to the intrinsics: carry them along exactly, or leave the principal
     point in the middle as the published loader does; auto: as published for networks that are
@@ -168,13 +171,14 @@ class PaperEvaluation:
         )
 
     def _scorer(self, model: HiSplat, obstacle: str | None) -> PaperScorer:
-        weights = self.options.lpips_weights
+        weights, precision = self.options.lpips_weights, self.options.precision
+        stored = "bf16" if precision == "bf16" else "fp32"
         return PaperScorer(
-            model,
+            prepare(model, stored, self.options.compile),
             model.create_renderer(self.device),
             load_lpips(self.device, weights) if obstacle is None else None,
             self.device,
-            self.options.precision,
+            precision,
         )
 
     def _lpips_obstacle(self) -> str | None:
@@ -211,6 +215,7 @@ class PaperEvaluation:
             "rasterization": asdict(model.rasterization),
             "principal_point": self._principal_point(model),
             "precision": self.options.precision,
+            "compile": self.options.compile,
             "lpips": obstacle is None,
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
         }

@@ -17,7 +17,7 @@ from hisplat_models.lpips import Lpips
 from hisplat_models.metrics import psnr, ssim
 from hisplat_models.network import HiSplat
 from hisplat_models.rendering import Renderer
-from hisplat_models.training.precision import autocast, float32_arithmetic
+from hisplat_models.training.precision import float32_arithmetic
 from hisplat_models.training.settings import Precision
 
 from .peak_memory import forget_peak, peak_memory_mib
@@ -32,11 +32,11 @@ class PaperScorer:
     """Scores scenes with one network.
 
     Attributes:
-        model: In evaluation mode, on ``device``.
+        model: On ``device``, prepared for prediction in ``precision``.
         renderer: For Gaussians on ``device``.
         lpips: On ``device``; None to leave it out.
         device: Where all work.
-        precision: How the network computes; target views and scores are in float32.
+        precision: Target views and scores are in float32 whatever it is.
     """
 
     model: HiSplat
@@ -59,10 +59,7 @@ class PaperScorer:
         size = (targets.shape[-2], targets.shape[-1])
         forget_peak(self.device)
         try:
-            with (
-                float32_arithmetic(self.precision, self.device),
-                autocast(self.precision, self.device),
-            ):
+            with float32_arithmetic(self.precision, self.device):
                 output, encoder = self._timed(lambda: self.model(images, cameras))
             gaussians = output.gaussians
             drawn, decoder = self._timed(lambda: self.renderer(gaussians, target_cameras, size))

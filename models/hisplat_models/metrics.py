@@ -89,7 +89,7 @@ def ssim_map(
         image: Values in [0, 1].
         target: What it is compared with.
         sample_covariance: Enlarge variances and covariances by 121 / 120, as scikit-image does by
-            default (as if the window were an unweighted sample). A digit in the fourth place, but
+            default (as if the window were an unweighted sample): some 0.0004 less on photos, but
             pixelSplat, MVSplat and HiSplat report their SSIM so.
 
     Raises:
