@@ -72,9 +72,9 @@ def plane_sweep_cost_volume(
         ]
         recorded = features.requires_grad and torch.is_grad_enabled()
         if features.device.type == "cpu" and not recorded:
-            volume = _fused_volume(features.detach(), sweeps, inverse_depths, pixel_centers)
+            volume = fused_volume(features.detach(), sweeps, inverse_depths, pixel_centers)
         else:
-            volume = _warped_volume(features, sweeps, inverse_depths, pixel_centers, chunk)
+            volume = warped_volume(features, sweeps, inverse_depths, pixel_centers, chunk)
     return volume / (views - 1)
 
 
@@ -91,7 +91,7 @@ def expected_disparity(
 
 
 @dataclass(frozen=True)
-class _Sweep:
+class Sweep:
     """Where each view's pixels lie in another view, as functions of their depth.
 
     Attributes:
@@ -106,7 +106,7 @@ class _Sweep:
 
 
 @torch.no_grad()
-def _sweep(cameras: Cameras, other: list[int], features: Tensor, pixel_centers: bool) -> _Sweep:
+def _sweep(cameras: Cameras, other: list[int], features: Tensor, pixel_centers: bool) -> Sweep:
     height, width = features.shape[-2:]
     offset = 0.5 if pixel_centers else 0.0
     x = torch.arange(width, dtype=features.dtype, device=features.device) + offset
@@ -118,11 +118,11 @@ def _sweep(cameras: Cameras, other: list[int], features: Tensor, pixel_centers: 
     pose = cameras.world_to_camera[:, other] @ cameras.camera_to_world
     through_pixel = K[:, other] @ pose[..., :3, :3] @ torch.linalg.inv(K)
     rays = torch.einsum("bvij,hwj->bvhwi", through_pixel, pixels)
-    return _Sweep(other, rays, (K[:, other] @ pose[..., :3, 3:])[..., 0])
+    return Sweep(other, rays, (K[:, other] @ pose[..., :3, 3:])[..., 0])
 
 
-def _fused_volume(
-    features: Tensor, sweeps: list[_Sweep], inverse_depths: Tensor, pixel_centers: bool
+def fused_volume(
+    features: Tensor, sweeps: list[Sweep], inverse_depths: Tensor, pixel_centers: bool
 ) -> Float[Tensor, "batch view candidates height width"]:
     """The summed correlations by compiled loops: no warped features in memory, no gradients."""
     shape = features.shape[:2]
@@ -144,9 +144,9 @@ def _fused_volume(
     return volume.unflatten(0, shape).permute(0, 1, 4, 2, 3)
 
 
-def _warped_volume(
+def warped_volume(
     features: Tensor,
-    sweeps: list[_Sweep],
+    sweeps: list[Sweep],
     inverse_depths: Tensor,
     pixel_centers: bool,
     chunk: int,
@@ -157,7 +157,7 @@ def _warped_volume(
         others = features[:, sweep.other]
         slices = []
         for some in inverse_depths.split(chunk, dim=-1):
-            grid = _sampling_grid(sweep, some, pixel_centers)
+            grid = sampling_grid(sweep, some, pixel_centers)
             arguments = (features, others, grid, pixel_centers)
             if features.requires_grad and torch.is_grad_enabled():
                 slices.append(checkpoint(_correlation, *arguments, use_reentrant=False))
@@ -168,8 +168,8 @@ def _warped_volume(
 
 
 @torch.no_grad()
-def _sampling_grid(
-    sweep: _Sweep, inverse_depths: Float[Tensor, "batch view candidates"], pixel_centers: bool
+def sampling_grid(
+    sweep: Sweep, inverse_depths: Float[Tensor, "batch view candidates"], pixel_centers: bool
 ) -> Float[Tensor, "batch view candidates height width 2"]:
     """Where the other view sees the pixels, in the units of ``grid_sample``."""
     height, width = sweep.rays.shape[2:4]
