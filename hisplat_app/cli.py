@@ -47,14 +47,16 @@ class Entry:
 
 COMMANDS = {
     "view": Entry(".commands.view", "View", "Two photos to a scene in the browser."),
-    "reconstruct": Entry(".commands.reconstruct", "Reconstruct", "Two photos to a .ply file."),
-    "render": Entry(".commands.render", "Render", "Pictures of a .ply file."),
+    "reconstruct": Entry(".commands.reconstruct", "Reconstruct", "Two photos to a scene file."),
+    "render": Entry(".commands.render", "Render", "Pictures and videos of a scene file."),
+    "export": Entry(".commands.export", "Export", "A scene file in other formats."),
     "evaluate": Entry(".evaluation", "Evaluate", "Measure quality on photos with known cameras."),
     "train": Entry(".train", "Train", "Train a network."),
     "data": Entry(".commands.data", "Data", "Prepare datasets: chunk files, evaluation indices."),
     "convert": Entry(
         ".commands.convert", "Convert", "A published checkpoint to a file for --model."
     ),
+    "bench": Entry(".bench", "Bench", "Measure the network's time and memory."),
 }
 
 
@@ -93,7 +95,10 @@ def run_command(command: str, program: str, arguments: Sequence[str]) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     try:
-        options = tyro.cli(COMMANDS[command].load(), prog=program, args=list(arguments))
+        kind = COMMANDS[command].load()
+        choose = getattr(kind, "for_arguments", None)  # defaults that depend on an option
+        kind = choose(arguments) if choose is not None else kind
+        options = tyro.cli(kind, prog=program, args=list(arguments))
         return options.run()
     except BrokenPipeError:
         return BROKEN_PIPE  # whoever read our output has had enough

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hisplat_data_tools.atomic_write import write_atomically
-from hisplat_data_tools.cameras_json import CameraPair, ImageCamera, write_cameras
+from hisplat_data_tools.camera_files import write_camera_file
+from hisplat_data_tools.cameras_json import CameraPair, ImageCamera
 from hisplat_data_tools.images import (
     Photo,
     crop_intrinsics,
@@ -24,6 +25,7 @@ from hisplat_data_tools.images import (
     working_size,
 )
 from hisplat_data_tools.ply import write_ply
+from hisplat_data_tools.scene_files import write_scene
 from hisplat_models.cameras import Cameras
 from hisplat_models.checkpoints import load_model
 from hisplat_models.gaussians import Gaussians
@@ -126,12 +128,24 @@ class Reconstruction:
         """Writes the scene as 3DGS viewers read it, in the world frame."""
         write_ply(Path(path), self.gaussians)
 
+    def write_scene(self, path: str | os.PathLike[str]) -> None:
+        """Writes the scene in the format that the path's ending stands for.
+
+        Raises:
+            ValueError: for an unknown ending.
+        """
+        write_scene(Path(path), self.gaussians)
+
     def write_cameras(self, path: str | os.PathLike[str]) -> None:
-        """Writes both cameras as a cameras.json that ``reconstruct(cameras=...)`` takes."""
+        """Writes both cameras: a .json that ``reconstruct(cameras=...)`` takes, or for others.
+
+        ``transforms*.json`` is nerfstudio's format, a path without ending a folder with COLMAP's
+        text model.
+        """
         left, right = self.image_cameras
         near, far = self.report.near, self.report.far
         pair = CameraPair(left.file, right.file, near=near, far=far)
-        write_cameras(Path(path), self.image_cameras, [pair], near, far)
+        write_camera_file(Path(path), self.image_cameras, [pair], near, far, self.gaussians)
 
     def write_report(self, path: str | os.PathLike[str]) -> None:
         """Writes the report as JSON."""

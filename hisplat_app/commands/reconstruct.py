@@ -8,6 +8,7 @@ import tyro
 
 from .console import progress_line, tell, warn
 from .options import CameraOptions, NetworkOptions
+from .paths import check_cameras_out, check_can_write, check_scene_out
 
 if TYPE_CHECKING:
     from ..reconstruction import Reconstruction
@@ -15,28 +16,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Make a 3D scene of two photos and write it as .ply.
+    """Make a 3D scene of two photos and write it to files.
 
-    The .ply opens in SuperSplat and other 3DGS viewers. It is in the world frame of the given
-    cameras; without given cameras the left camera is the world (x right, y down, z forward), and
-    the unit of length is arbitrary.
+    The endings choose the formats: .ply, .compressed.ply, .splat, .spz, .glb (points). A .ply opens
+    in SuperSplat and other 3DGS viewers. The scene is in the world frame of the given cameras;
+    without given cameras the left camera is the world (x right, y down, z forward), and the unit
+    of length is arbitrary.
 
     For example:
 
       hisplat reconstruct --left a.jpg --right b.jpg --output scene.ply
       hisplat reconstruct --left 003.jpg --right 006.jpg --cameras cameras.json --output fox.ply
-      hisplat reconstruct --left a.jpg --right b.jpg --fov 70 --output scene.ply
-      --cameras-out cameras.json --report report.json
+      hisplat reconstruct --left a.jpg --right b.jpg --fov 70 --output scene.ply scene.spz
+      --cameras-out scene.cameras.json --report report.json
     """
 
     left: Annotated[Path, tyro.conf.arg(metavar="PHOTO")]
     """First photo (JPEG, PNG, WebP, …; EXIF rotation is applied)."""
     right: Annotated[Path, tyro.conf.arg(metavar="PHOTO")]
     """Second photo of the same scene, taken a step to the side."""
-    output: Annotated[Path, tyro.conf.arg(metavar="SCENE.PLY")]
-    """The .ply file to write."""
-    cameras_out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Also write both cameras, as a file that --cameras reads."""
+    output: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SCENE.PLY...")]
+    """The scene files to write."""
+    cameras_out: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")] = ()
+    """Also write both cameras: a .json that --cameras reads (transforms.json in nerfstudio's
+    format), or a folder for COLMAP's text model. `hisplat render scene.ply` finds them by itself
+    as scene.cameras.json."""
     report: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write how it went: seconds by step, Gaussians by level, cameras, warnings (JSON)."""
     known: Annotated[CameraOptions, tyro.conf.arg(name="")] = field(default_factory=CameraOptions)
@@ -62,33 +66,26 @@ class Reconstruct:
                 size=self.network.size,
                 progress=progress,
             )
-        scene.write_ply(self.output)
-        if self.cameras_out is not None:
-            scene.write_cameras(self.cameras_out)
+        for path in self.output:
+            scene.write_scene(path)
+        for path in self.cameras_out:
+            scene.write_cameras(path)
         if self.report is not None:
             scene.write_report(self.report)
         tell_about(scene)
-        tell(f"Wrote {self.output}.")
+        tell(f"Wrote {', '.join(str(path) for path in self.output)}.")
         return 0
 
     def _check(self) -> None:
         self.known.check()
-        for path in (self.output, self.cameras_out, self.report):
+        if not self.output:
+            raise ValueError("Nothing to write: give --output a file.")
+        for path in self.output:
+            check_scene_out(path)
+        for path in (*self.output, self.report):
             check_can_write(path)
-
-
-def check_can_write(path: Path | None) -> None:
-    """Finds out before the work what would stop the writing after it.
-
-    Raises:
-        ValueError: if it is a folder, or its folder does not exist.
-    """
-    if path is None:
-        return
-    if path.is_dir():
-        raise ValueError(f"Cannot write {path}: it is a folder.")
-    if not path.parent.is_dir():
-        raise ValueError(f"Cannot write {path}: the folder {path.parent} does not exist.")
+        for path in self.cameras_out:
+            check_cameras_out(path)
 
 
 def tell_about(scene: "Reconstruction") -> None:

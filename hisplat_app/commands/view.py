@@ -10,7 +10,8 @@ import tyro
 
 from .console import progress_line, tell
 from .options import CameraOptions, NetworkOptions
-from .reconstruct import check_can_write, tell_about
+from .paths import check_can_write, check_scene_out
+from .reconstruct import tell_about
 
 if TYPE_CHECKING:
     from ..reconstruction import Reconstruction
@@ -91,6 +92,8 @@ class View:
 
     def _check(self) -> None:
         self.known.check()
+        if self.export is not None:
+            check_scene_out(self.export)
         check_can_write(self.export)
         if (self.left is None) != (self.right is None):
             raise ValueError("Give both --left and --right, or neither.")
@@ -119,6 +122,6 @@ class View:
             scene = session.run("command line", request, progress)
         tell_about(scene)
         if self.export is not None:
-            scene.write_ply(self.export)
+            scene.write_scene(self.export)
             tell(f"Wrote {self.export}.")
         return scene
