@@ -46,6 +46,7 @@ class Convert:
         with progress_line() as progress:
             progress("loading the program", 0.0)
             from hisplat_models.checkpoints import MisfitError
+            from hisplat_models.pickled_tensors import RefusedError
             from hisplat_models.published_checkpoints import convert_published
 
             progress(f"converting {self.source.name}", 0.2)
@@ -56,6 +57,11 @@ class Convert:
             except MisfitError as error:
                 console.print(misfit_table(error.misfit))
                 raise
+            except RefusedError as error:
+                raise ValueError(
+                    f"{error} If you expect objects of your own in it, --tensors-only takes the "
+                    "tensors and leaves those out."
+                ) from error
         if done.left_out:
             tell(f"Left out: {', '.join(done.left_out)}.")
         at_step = "" if done.step is None else f" at training step {done.step:,}"

@@ -29,6 +29,10 @@ _LARGEST_PICKLE = 64 * 2**20
 """Bytes of the pickled structure; that of a large training state has about one million."""
 
 
+class RefusedError(CheckpointError):
+    """A file that names what does not belong in a training state."""
+
+
 def read_pickled(path: Path, tensors_only: bool = False) -> Any:
     """What ``torch.save`` wrote: containers, numbers, text, and tensors mapped from the file.
 
@@ -41,7 +45,8 @@ def read_pickled(path: Path, tensors_only: bool = False) -> Any:
             training state, instead of refusing the file. No more of it is run than otherwise.
 
     Raises:
-        CheckpointError: if it cannot be read, or names such things.
+        CheckpointError: if it cannot be read.
+        RefusedError: if it names such things.
     """
     _check_is_archive(path)
     try:
@@ -50,10 +55,9 @@ def read_pickled(path: Path, tensors_only: bool = False) -> Any:
         logger.info("torch refused %s: %s", path, shown(error))
     value, strangers = follow_pickle(path)
     if strangers and not tensors_only:
-        raise CheckpointError(
-            f"{path} is refused: it names {_listed(strangers)}, which may run code. Nothing was "
-            "run. If it is a training state with objects of its own, --tensors-only takes the "
-            "tensors and leaves those out."
+        raise RefusedError(
+            f"{path} is refused: it names {_listed(strangers)}, which may run code. "
+            "Nothing was run."
         )
     return value
 

@@ -109,6 +109,7 @@ def test_a_malicious_checkpoint_is_refused_and_nothing_runs(
     assert main(["convert", str(source), str(target)]) == USER_ERROR
     told = " ".join(capsys.readouterr().err.split())
     assert "is refused: it names posix.mkdir" in told or "nt.mkdir" in told
+    assert "--tensors-only takes the tensors" in told
     assert not (tmp_path / "ran").exists()
     assert not target.exists()
     torch.load(source, weights_only=False)  # it would have

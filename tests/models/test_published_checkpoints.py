@@ -220,7 +220,7 @@ def test_tensors_of_a_state_with_foreign_objects_are_taken_on_request(
     foreign = {"hyper_parameters": {"check": create_small}}  # a function of this very suite
     torch.save({"state_dict": published} | foreign, tmp_path / "own.ckpt")
     target = tmp_path / "a.safetensors"
-    with pytest.raises(CheckpointError, match=r"create_small.*--tensors-only"):
+    with pytest.raises(CheckpointError, match="create_small"):
         convert_published(tmp_path / "own.ckpt", target, config=SMALL)
     convert_published(tmp_path / "own.ckpt", target, tensors_only=True, config=SMALL)
     assert_equal(to_published(load_model(target).state_dict()), published)
