@@ -83,12 +83,14 @@ def test_videos_with_poses_become_chunks(
     write_clip(poses / "first.txt", [1, 5, 9])
     write_clip(poses / "gone.txt", [0, 1], url="https://www.youtube.com/watch?v=deleted")
     write_clip(poses / "late.txt", [3, 90])
+    (poses / "README.txt").write_text("Poses of three clips.\nUnder the terms below.\n")
     write_video(videos / "abc-1.mp4")
     assert make("--input", poses, "--videos", videos, "--output", tmp_path, "--split", "test") == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "deleted.mp4" in said
     assert "ends before 3.600 s" in said
-    assert "2 left out" in said
+    assert "README.txt" in said
+    assert "3 left out" in said
     scenes = ChunkScenes(tmp_path, "test", DATASETS["re10k"])
     assert scenes.keys == ["first"]
     scene = scenes.scene(0)

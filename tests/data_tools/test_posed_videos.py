@@ -107,6 +107,8 @@ def test_extracted_frames_stand_in_for_the_video(tmp_path: Path) -> None:
     [
         (lambda t: t.replace(" 0.000000000 0.000000000 ", " 0.1 0 ", 1), "distorted"),
         (lambda t: t.replace("\n0 ", "\n90000 "), "do not increase"),
+        (lambda t: t.replace(" 0.999200108 ", " nan ", 1), "no rotations"),
+        (lambda t: t.replace(" 0.999200108 ", " 1.1 ", 1), "no rotations"),
         (lambda t: t.replace("\n0 ", "\nzero "), "Expected numbers"),
         (lambda t: t.replace("\n0 ", "\n0 1 "), "19 numbers|Expected numbers"),
         (lambda t: "https://x\n", "19 numbers"),
@@ -117,5 +119,11 @@ def test_malformed_poses_are_refused(tmp_path: Path, edit, message: str) -> None
     path = tmp_path / "clip.txt"
     write_clip(path, [0, 2])
     path.write_text(edit(path.read_text()))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UnusableScene, match=message):
         read_clip(path)
+
+
+def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clip.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UnusableScene, match=r"clip\.txt"):
+        read_clip(tmp_path / "clip.txt")

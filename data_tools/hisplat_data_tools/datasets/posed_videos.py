@@ -77,29 +77,32 @@ def read_clip(path: Path | str) -> PosedClip:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is laid out differently.
-        UnusableScene: if the lens distorts, or times do not increase.
+        UnusableScene: if it is laid out differently, the lens distorts, times do not increase, or
+            poses are not rigid.
     """
     path = Path(path)
-    lines = path.read_text().splitlines()
-    url, rows = (lines[0].strip() if lines else ""), [line.split() for line in lines[1:]]
-    rows = [row for row in rows if row]
     try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [line.split() for line in lines[1:] if line.strip()]
         times = [int(row[0]) for row in rows]
         numbers = np.array([[float(v) for v in row[1:]] for row in rows], dtype=np.float64)
     except ValueError as error:
-        raise ValueError(f"Expected numbers in {path}: {error}.") from error
-    if not rows or any(len(row) != _NUMBERS_PER_LINE for row in rows):
-        raise ValueError(
+        raise UnusableScene(f"Expected numbers in {path}: {error}.") from error
+    if not rows or numbers.shape[1:] != (_NUMBERS_PER_LINE - 1,):
+        raise UnusableScene(
             f"Expected a URL and then lines of {_NUMBERS_PER_LINE} numbers (time, fx, fy, cx, cy, "
             f"k1, k2, pose) in {path}."
         )
+    url = lines[0].strip()
     if np.abs(numbers[:, 4:6]).max() > 1e-6:
         raise UnusableScene(f"{path} describes distorted frames (k1 or k2 is not 0).")
     if any(later <= earlier for earlier, later in pairwise(times)):
         raise UnusableScene(f"The times in {path} do not increase.")
     world_to_camera = np.tile(np.eye(4), (len(rows), 1, 1))
     world_to_camera[:, :3] = numbers[:, 6:].reshape(-1, 3, 4)
+    rotation = world_to_camera[:, :3, :3]
+    if not np.allclose(rotation @ rotation.transpose(0, 2, 1), np.eye(3), atol=1e-3):
+        raise UnusableScene(f"{path} has poses that are no rotations.")
     intrinsics = np.tile(np.eye(3), (len(rows), 1, 1))
     intrinsics[:, [0, 1], [0, 1]] = numbers[:, :2]
     intrinsics[:, [0, 1], [2, 2]] = numbers[:, 2:4]

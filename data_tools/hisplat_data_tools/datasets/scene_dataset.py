@@ -77,37 +77,36 @@ class SceneDataset:
         if len(set(keys)) < len(keys):
             twice = sorted({key for key in keys if list(keys).count(key) > 1})
             raise ValueError(f"Several scenes have the same name: {', '.join(twice[:4])}.")
+        self.left_out: dict[str, str] = {}
+        self._items: list[tuple[int, str]] = []  # scene, name of the example
         self._groups: list[range] = []
-        self._items, self.left_out = self._collected()
+        self._collect()
         if not self._items:
             reason = next(iter(self.left_out.values()), "there are none")
             raise ValueError(f"No scene gives an example, of {len(keys)}: {reason}.")
 
-    def _collected(self) -> tuple[list[tuple[int, str]], dict[str, str]]:
-        """Scene and name of every example, group by group; and the names left out."""
+    def _collect(self) -> None:
+        """Fills in the examples group by group, and what is left out."""
         keys, sampler = self.scenes.keys, self.sampler
         known = set(keys)
-        items: list[tuple[int, str]] = []
-        left_out: dict[str, str] = {}
         for group in self.scenes.groups:
-            first = len(items)
+            first = len(self._items)
             for scene in group:
                 for name in sampler.names(keys[scene]):
                     if name != keys[scene] and name in known:
                         continue  # the entry of another scene whose name ends in a number
                     reason = sampler.refusal(name)
                     if reason is None:
-                        items.append((scene, name))
+                        self._items.append((scene, name))
                     else:
-                        left_out[name] = reason
-            if len(items) > first:
-                self._groups.append(range(first, len(items)))
+                        self.left_out[name] = reason
+            if len(self._items) > first:
+                self._groups.append(range(first, len(self._items)))
         if isinstance(sampler, IndexSampler):
-            served = {name for _, name in items}
+            served = {name for _, name in self._items}
             for name, entry in sampler.entries.items():
                 if entry is not None and name not in served:
-                    left_out[name] = "in the evaluation index, but not in the data"
-        return items, left_out
+                    self.left_out[name] = "in the evaluation index, but not in the data"
 
     def __len__(self) -> int:
         return len(self._items)
