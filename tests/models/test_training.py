@@ -1,14 +1,12 @@
 """The training loop: it learns, resumes to the bit, and shares batches without changing them."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from hisplat_models.checkpoints import CheckpointError, load_model, save_model
-from hisplat_models.config import PRESETS, HiSplatConfig, StageConfig
 from hisplat_models.example import Example, collate
 from hisplat_models.network import HiSplat
 from hisplat_models.rendering import CpuRenderer
@@ -21,55 +19,15 @@ from hisplat_models.training.feed import (
     epoch_orders,
     mirrored,
 )
-from hisplat_models.training.loop import Trainer, TrainProgress
+from hisplat_models.training.loop import TrainProgress
 from hisplat_models.training.losses import LossSettings, channel_gains, training_loss
-from hisplat_models.training.settings import TrainSettings
 
-from .scenes import example
-
-# The small preset with less of everything.
-TINY: HiSplatConfig = dataclasses.replace(
-    PRESETS["hisplat-small"],
-    stages=(
-        StageConfig(8, 8, 2, 2, 1, 8, 3, "backdrop"),
-        StageConfig(4, 8, 2, 2, 1, 8, 3, "backdrop"),
-        StageConfig(1, 8, 2, 2, 2, 16, 1, "candidates"),
-    ),
-    cnn_widths=(4, 8, 8),
-    transformer_layers=1,
-    corr_channels=8,
-)
-SETTINGS = TrainSettings(
-    steps=6, batch_size=2, warmup_steps=2, workers=0, evaluate_every=3, learning_rate=3e-3
-)
-
-
-class Walls:
-    """A dataset of small synthetic scenes, rendered once."""
-
-    def __init__(self, length: int):
-        self.examples = [example(seed) for seed in range(length)]
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.examples[index]
+from .training_runs import SETTINGS, TINY, Walls, logged, trainer
 
 
 @pytest.fixture(scope="module")
 def walls() -> Walls:
     return Walls(4)
-
-
-def trainer(walls: Walls, run_dir: Path, settings: TrainSettings = SETTINGS) -> Trainer:
-    torch.manual_seed(settings.seed)
-    return Trainer(HiSplat(TINY), walls, Walls(1), settings, run_dir)
-
-
-def losses(run_dir: Path) -> dict[int, float]:
-    records = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
-    return {r["step"]: r["loss"] for r in records if "step" in r}
 
 
 def test_training_on_one_scene_lowers_the_loss(tmp_path: Path):
@@ -103,7 +61,7 @@ def test_a_resumed_run_continues_exactly(walls: Walls, tmp_path: Path):
     assert second.resume()
     assert second.step == 3
     second.run()
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert logged(tmp_path / "parts") == logged(tmp_path / "whole")
     for a, b in zip(
         whole.averaged_model.parameters(), second.averaged_model.parameters(), strict=True
     ):
@@ -124,7 +82,7 @@ def test_bf16_stays_close_to_fp32(walls: Walls, tmp_path: Path):
     for precision in ("fp32", "bf16"):
         settings = dataclasses.replace(SETTINGS, steps=2, precision=precision)
         trainer(walls, tmp_path / precision, settings).run()
-        values[precision] = losses(tmp_path / precision)
+        values[precision] = logged(tmp_path / precision)
     assert values["bf16"][1] == pytest.approx(values["fp32"][1], rel=0.02)
     assert values["bf16"] != values["fp32"]
 

@@ -100,7 +100,7 @@ class Trainer:
         )
         self.step = 0
         self.seconds = 0.0
-        self.interrupted = False
+        self.terminated = False
         self._since_point: list[dict[str, float]] = []
         self.card = RunCard(
             run_dir / "card.json",
@@ -179,7 +179,7 @@ class Trainer:
     def run(self, on_progress: Callable[[TrainProgress], None] | None = None) -> None:
         """Trains to the last step of the settings, or until the time is up or SIGTERM comes.
 
-        ``interrupted`` tells afterwards whether it ended early. The state is kept in any case.
+        The state is kept in any case; ``terminated`` tells afterwards whether it was SIGTERM.
         """
         arithmetic = float32_arithmetic(self.settings.precision, self.device)
         writer = scalar_writer(self.run_dir / "tensorboard", enabled=self.engine.rank == 0)
@@ -206,7 +206,7 @@ class Trainer:
                 limit = self.settings.stop_after_seconds
                 time_is_up = limit is not None and now - started > limit
                 if self.engine.any(stop.received or time_is_up):
-                    self.interrupted = self.step < self.settings.steps
+                    self.terminated = self.engine.any(stop.received)
                     break
             self._add_to_curve(None)
             self.save()
@@ -354,9 +354,9 @@ def _perceptual_distance(
     settings: TrainSettings, device: torch.device
 ) -> tuple[PerceptualDistance | None, str]:
     """LPIPS if the settings want it and it can be had, and what the run's card says about it."""
-    if settings.losses.lpips == 0 or settings.lpips == "off":
+    if settings.losses.lpips == 0 or settings.perceptual == "off":
         return None, "off"
-    obstacle = lpips_obstacle() if settings.lpips == "auto" else None
+    obstacle = lpips_obstacle() if settings.perceptual == "auto" else None
     if obstacle is not None:
         logger.warning("Training without the LPIPS term: %s", obstacle)
         return None, f"left out: {obstacle}"

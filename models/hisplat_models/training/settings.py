@@ -53,9 +53,9 @@ class TrainSettings:
     """Time between checkpoints; one is also written at the end."""
     stop_after_seconds: float | None = None
     """Write a checkpoint and stop after this long, wherever the schedule is."""
-    lpips: Literal["auto", "required", "off"] = "auto"
-    """Whether a perceptual term with a weight is computed: "auto" leaves it out, and says so, where
-    its packages or weights are missing; "required" refuses to start then."""
+    perceptual: Literal["auto", "required", "off"] = "auto"
+    """Whether the LPIPS term is computed if it has a weight: "auto" leaves it out, and says so,
+    where its packages or weights are missing; "required" refuses to start then."""
     losses: LossSettings = field(default_factory=LossSettings)
     """Weights of the loss terms."""
 
