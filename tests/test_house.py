@@ -30,7 +30,17 @@ MAY_IMPORT = {
     ),
     "hisplat_app": ("hisplat_models", "hisplat_data_tools", "hisplat_viewer"),
 }
-OPTIONAL = ("gsplat", "viser", "nerfstudio", "tensorboard", "torch_pruning")
+OPTIONAL = (
+    "accelerate",
+    "gsplat",
+    "huggingface_hub",
+    "lpips",
+    "nerfstudio",
+    "tensorboard",
+    "torch_pruning",
+    "torchvision",
+    "viser",
+)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
