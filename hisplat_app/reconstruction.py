@@ -29,6 +29,7 @@ from hisplat_data_tools.scene_files import write_scene
 from hisplat_models.cameras import Cameras
 from hisplat_models.checkpoints import load_model
 from hisplat_models.gaussians import Gaussians
+from hisplat_models.inference import Precision, prepare
 from hisplat_models.matching import EVIDENCE_NAMES
 from hisplat_models.network import HiSplat, HiSplatOutput
 from hisplat_models.rendering import create_renderer
@@ -175,6 +176,8 @@ def reconstruct(
     model: str | Path | HiSplat = DEFAULT_MODEL,
     device: Device = "auto",
     size: int = DEFAULT_SIZE,
+    precision: Precision = "fp32",
+    compile: bool = False,
     progress: Progress = ignore_progress,
 ) -> Reconstruction:
     """The 3D scene of two photos.
@@ -191,6 +194,8 @@ def reconstruct(
         device: Where to load the network ("auto": a GPU if there is one); a given one stays where
             it is.
         size: Long side in pixels that the photos are brought to.
+        precision: Of the network to load; see ``hisplat_models.inference.prepare``.
+        compile: Whether to compile the network to load.
         progress: Told about each step; may raise to cancel.
 
     Raises:
@@ -208,7 +213,9 @@ def reconstruct(
     found = find_photo_cameras(photos, cameras, focal_px, fov_degrees)
 
     clock.begin("loading the network", 0.2)
-    network = model if isinstance(model, HiSplat) else load_model(model, choose_device(device))
+    network = model
+    if not isinstance(network, HiSplat):
+        network = prepare(load_model(network, choose_device(device)), precision, compile)
     images, seen = _at_working_size(photos, found.cameras, size, network.size_multiple)
 
     where = next(network.parameters()).device

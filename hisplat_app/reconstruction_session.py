@@ -8,6 +8,7 @@ import torch
 
 from hisplat_models.cameras import Cameras
 from hisplat_models.checkpoints import load_model
+from hisplat_models.inference import Precision, prepare
 from hisplat_models.network import HiSplat
 
 from .reconstruction import Device, PhotoBytes, Reconstruction, choose_device, reconstruct
@@ -36,16 +37,26 @@ class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
         device: Where to load it.
         size: Working size of all reconstructions.
         warm_up: Whether to compile everything on a tiny pair before the first request.
+        precision: Of the network; see ``hisplat_models.inference.prepare``.
+        compile: Whether to compile the network; the same.
     """
 
-    def __init__(self, model: str, device: Device, size: int, warm_up: bool) -> None:
-        super().__init__(lambda: _prepared(model, device, size, warm_up))
+    def __init__(
+        self,
+        model: str,
+        device: Device,
+        size: int,
+        warm_up: bool,
+        precision: Precision = "fp32",
+        compile: bool = False,
+    ) -> None:
+        super().__init__(lambda: _prepared(model, device, size, warm_up, precision, compile))
 
 
 def _prepared(
-    model: str, device: Device, size: int, warm_up: bool
+    model: str, device: Device, size: int, warm_up: bool, precision: Precision, compile: bool
 ) -> Callable[[ReconstructionRequest, Progress], Reconstruction]:
-    network = load_model(model, choose_device(device))
+    network = prepare(load_model(model, choose_device(device)), precision, compile)
     if warm_up:
         _warm_up(network)
 

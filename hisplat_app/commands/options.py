@@ -44,3 +44,9 @@ class NetworkOptions:
     """Where the network runs; auto takes a GPU if there is one."""
     size: Annotated[int, tyro.conf.arg(metavar="PX")] = DEFAULT_SIZE
     """Long side that the photos are brought to. Twice the size takes four times as long."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: matrix products with 8 bits of precision instead of 24, faster where the processor
+    computes with them; depths change by about a percent."""
+    compile: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Compile the network first (needs a C++ compiler). Takes minutes, once per photo size; worth
+    it for a page that makes many scenes."""

@@ -64,6 +64,8 @@ class Reconstruct:
                 model=self.network.model,
                 device=self.network.device,
                 size=self.network.size,
+                precision=self.network.precision,
+                compile=self.network.compile,
                 progress=progress,
             )
         for path in self.output:

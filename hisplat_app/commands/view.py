@@ -72,6 +72,8 @@ class View:
                 self.network.device,
                 self.network.size,
                 warm_up=request is None,
+                precision=self.network.precision,
+                compile=self.network.compile,
             ) as session,
             ViewerServer(PageScenes(session), page_writers(), self.host, self.port) as server,
         ):
