@@ -4,11 +4,34 @@ torch.nn.SyncBatchNorm does the same on GPUs alone; this one is as right on a CP
 processes can be compared with one.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_f
 from jaxtyping import Float
 from torch import Tensor, nn
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of all processes' tensors; what every process makes of it flows back to all."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        total = grad_outputs[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    total = _SumOverProcesses.apply(tensor)
+    assert isinstance(total, Tensor)
+    return total
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
@@ -23,9 +46,9 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         x = input.float()
         world_size = dist.get_world_size()
-        mean = dist_f.all_reduce(x.mean((0, 2, 3))) / world_size
+        mean = _summed(x.mean((0, 2, 3))) / world_size
         centred = x - mean[:, None, None]
-        variance = dist_f.all_reduce(centred.square().mean((0, 2, 3))) / world_size
+        variance = _summed(centred.square().mean((0, 2, 3))) / world_size
         self._remember(mean.detach(), variance.detach(), x.numel() // x.shape[1] * world_size)
         scale = (variance + self.eps).rsqrt() * self.weight
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
