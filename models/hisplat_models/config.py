@@ -68,8 +68,10 @@ class HiSplatConfig:
         reweighted_coarse_sets: Return each coarse set with the opacities that the stage after it
             gave it, as published, rather than those it had when its own stage was done. Matters
             to losses on coarse sets, not to the final scene.
-        published_colors: Read harmonics as the published network and rasteriser do together,
-            their flaws included, instead of turning them exactly with the camera.
+        published_adapter: Make Gaussians of raw channels as published to the last rounding. Their
+            harmonics are read as that network and its rasteriser do together, flaws included,
+            instead of turning exactly with the camera. Their means are rounded in the published
+            order of operations, which decides who is in front at equal depth.
         rasterization: Rules for the edges of the formulas with which the error renders are made
             and the scene is meant to be seen: "paper" for the published rasteriser's.
     """
@@ -92,7 +94,7 @@ class HiSplatConfig:
     modulating_fusion: bool = True
     fusion_over: Literal["stage", "scene"] = "stage"
     reweighted_coarse_sets: bool = False
-    published_colors: bool = False
+    published_adapter: bool = False
     rasterization: Literal["default", "paper"] = "default"
 
     def __post_init__(self):
@@ -154,7 +156,7 @@ PRESETS: dict[str, HiSplatConfig] = {
         matching_prior=False,
         fusion_over="scene",
         reweighted_coarse_sets=True,
-        published_colors=True,
+        published_adapter=True,
         rasterization="paper",
     ),
     # Small enough for a laptop without a GPU; bundled weights.

@@ -68,7 +68,7 @@ def gaussians_from_raw(
     cameras: Cameras,
     level: int,
     padding: int = 0,
-    published_colors: bool = False,
+    published: bool = False,
 ) -> Gaussians:
     """One Gaussian per view and grid cell, in the order (view, row, column).
 
@@ -79,12 +79,12 @@ def gaussians_from_raw(
         cameras: Shape (batch, view).
         level: Stage that made them.
         padding: Grid cells beyond the photo on each side; rows = stage height + 2 padding.
-        published_colors: Read the harmonics as the published network does (see that module).
+        published: Colours and rounding as published; see ``HiSplatConfig.published_adapter``.
     """
     # Positions and sizes need full precision whatever the network computes in.
     with torch.autocast(raw.device.type, enabled=False):
         raw, opacities, inverse_depth = (_widened(x) for x in (raw, opacities, inverse_depth))
-        return _gaussians(raw, opacities, inverse_depth, cameras, level, padding, published_colors)
+        return _gaussians(raw, opacities, inverse_depth, cameras, level, padding, published)
 
 
 def _widened(x: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def _gaussians(
     cameras: Cameras,
     level: int,
     padding: int,
-    published_colors: bool,
+    published: bool,
 ) -> Gaussians:
     b, v, _, rows, cols = raw.shape
     height, width = rows - 2 * padding, cols - 2 * padding
@@ -111,8 +111,8 @@ def _gaussians(
     inverse_intrinsics = torch.linalg.inv(cameras.intrinsics)
     to_camera = torch.einsum("bvij,bvhwj->bvhwi", inverse_intrinsics, homogeneous)
     rotation = cameras.camera_to_world[..., :3, :3]
-    offsets = torch.einsum("bvij,bvhwj->bvhwi", rotation, to_camera * depth[..., None])
-    means = cameras.positions[:, :, None, None] + offsets
+    place = _offsets_as_published if published else _offsets
+    means = cameras.positions[:, :, None, None] + place(to_camera, rotation, depth)
 
     pixel_side = 0.1 * (inverse_intrinsics[..., :2, :2] @ (1 / size)).sum(-1)
     scales = SCALE_MIN + (SCALE_MAX - SCALE_MIN) * pixels[..., SCALES].sigmoid()
@@ -128,9 +128,31 @@ def _gaussians(
         scales=scales.reshape(b, -1, 3),
         quaternions_wxyz=quaternions.reshape(b, -1, 4),
         opacities=opacities.reshape(b, -1),
-        harmonics=_world_harmonics(harmonics, rotation, published_colors).flatten(1, 3),
+        harmonics=_world_harmonics(harmonics, rotation, published).flatten(1, 3),
         level=torch.full((b, v * rows * cols), level, device=raw.device),
     )
+
+
+def _offsets(
+    to_camera: Float[Tensor, "batch view rows cols 3"],
+    rotation: Float[Tensor, "batch view 3 3"],
+    depth: Float[Tensor, "batch view rows cols"],
+) -> Float[Tensor, "batch view rows cols 3"]:
+    """From the camera's centre to the means, along rays of unit z-depth in camera axes."""
+    return torch.einsum("bvij,bvhwj->bvhwi", rotation, to_camera * depth[..., None])
+
+
+def _offsets_as_published(
+    to_camera: Float[Tensor, "batch view rows cols 3"],
+    rotation: Float[Tensor, "batch view 3 3"],
+    depth: Float[Tensor, "batch view rows cols"],
+) -> Float[Tensor, "batch view rows cols 3"]:
+    """The same by way of unit rays; the last bit decides between Gaussians at equal depth."""
+    ray = to_camera / to_camera.norm(dim=-1, keepdim=True)
+    x, y, z = ray.split(1, dim=-1)
+    right, down, forward = rotation[:, :, None, None].unbind(-1)
+    world_ray = right * x + down * y + forward * z
+    return world_ray * depth[..., None] / (z.abs() + 1e-8)
 
 
 def _world_harmonics(

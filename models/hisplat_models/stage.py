@@ -86,7 +86,7 @@ class Stage(nn.Module):
         self.index = index
         self.refine_stride = stage.refine_stride
         self.sh_degree = config.sh_degree
-        self.published_colors = config.published_colors
+        self.published_adapter = config.published_adapter
 
         extra = EVIDENCE_CHANNELS + BACKDROP_CHANNELS if config.matching_prior else 3
         error = 3 if index > 0 and config.error_aware else 0
@@ -248,7 +248,7 @@ class Stage(nn.Module):
             inverse_depth[:, :, 0],
             cameras,
             level=self.index,
-            published_colors=self.published_colors,
+            published=self.published_adapter,
         )
         estimate = SurfaceEstimate(inverse_depth, surface.confidence)
         return StageOutput(gaussians, raw, opacities, estimate, padding=0)

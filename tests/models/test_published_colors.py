@@ -97,7 +97,7 @@ def test_signs_are_why_the_published_rotation_is_not_one_of_the_colours():
 def one_gaussian(raw: Tensor, cameras: Cameras, published: bool) -> Tensor:
     shape = (1, 2, 1, 1)
     gaussians = gaussians_from_raw(
-        raw, torch.ones(shape), torch.ones(shape), cameras, 0, published_colors=published
+        raw, torch.ones(shape), torch.ones(shape), cameras, 0, published=published
     )
     return gaussians.harmonics
 
