@@ -1,11 +1,21 @@
 """The train command: it runs, goes on where it stopped, and refuses what cannot work."""
 
+import dataclasses
+import io
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from hisplat_app.cli import main
+from hisplat_app.train import Train, TrainPublished
+from hisplat_app.training_run import TrainingRun
 from hisplat_models.checkpoints import load_model
+from hisplat_models.config import PRESETS
+from hisplat_models.training import TRAIN_PRESETS
 
 SMALL = ["--examples", "2", "--validation-examples", "1", "--width", "64", "--height", "48"]
 SMALL += ["--targets", "1", "--batch-size", "2", "--evaluate-every", "2", "--workers", "0"]
@@ -35,3 +45,83 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, capsys: pytest.C
     arguments = ["train", "--run-dir", str(tmp_path), "--init", str(tmp_path / "none.safetensors")]
     assert main(arguments) == 2
     assert "none.safetensors" in "".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("arguments", [["--preset", "hisplat"], ["--preset=hisplat"]])
+def test_the_published_preset_brings_the_published_settings(arguments: list[str]):
+    kind = Train.for_arguments(["--run-dir", "x", *arguments, "--steps", "3"])
+    assert kind is TrainPublished
+    run = kind(Path("x"))
+    assert run.train == TRAIN_PRESETS["hisplat"]
+    assert (run.width, run.height, run.targets, run.preset) == (256, 256, 4, "hisplat")
+
+
+def test_other_presets_keep_their_defaults():
+    assert Train.for_arguments(["--run-dir", "hisplat", "--preset", "hisplat-small"]) is Train
+    assert Train(Path("x")).train == TRAIN_PRESETS["hisplat-small"]
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("error-awareness", "error_aware", False),
+        ("modulating-fusion", "modulating_fusion", False),
+        ("vit", "vit", None),
+    ],
+)
+def test_an_ablation_changes_its_part_of_the_network_alone(part: str, field: str, value: object):
+    run = TrainingRun(Path("x"), preset="hisplat", ablate=(part,))  # pyright: ignore[reportArgumentType]
+    assert run.network() == dataclasses.replace(PRESETS["hisplat"], **{field: value})
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_fewer_stages_are_the_coarsest_ones(stages: int):
+    run = TrainingRun(Path("x"), preset="hisplat", stages=stages)  # pyright: ignore[reportArgumentType]
+    whole = PRESETS["hisplat"]
+    assert run.network() == dataclasses.replace(whole, stages=whole.stages[:stages])
+
+
+def test_what_is_not_there_cannot_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "--run-dir", str(tmp_path / "run"), "--ablate", "vit"]) == 2
+    assert "has no ViT to leave out" in " ".join(capsys.readouterr().err.split())
+
+
+def write_chunk(folder: Path, frames: int = 6) -> None:
+    """One scene in the published format: a camera that moves sideways past coloured noise."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    cameras = torch.zeros(frames, 18)
+    cameras[:, :4] = torch.tensor([1.0, 1.33, 0.5, 0.5])
+    cameras[:, 6:] = torch.eye(4)[:3].flatten()
+    cameras[:, 9] = torch.arange(frames) * -0.1
+    images = []
+    for _ in range(frames):
+        photo = io.BytesIO()
+        pixels = random.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((80, 60)).save(photo, "JPEG")
+        images.append(torch.frombuffer(bytearray(photo.getvalue()), dtype=torch.uint8))
+    timestamps = torch.arange(frames)
+    scene = {"key": "a", "url": "", "timestamps": timestamps, "cameras": cameras, "images": images}
+    torch.save([scene], folder / "000000.torch")
+    (folder / "index.json").write_text(json.dumps({"a": "000000.torch"}))
+
+
+def test_training_on_chunk_files_with_an_ablation_in_the_weights(tmp_path: Path):
+    for split in ("train", "test"):
+        write_chunk(tmp_path / "data" / split)
+    run_dir = tmp_path / "run"
+    data = ["--data", "chunks", "--root", str(tmp_path / "data"), "--gap", "3", "3"]
+    ablation = ["--ablate", "modulating-fusion"]
+    arguments = ["train", "--run-dir", str(run_dir), *SMALL, *data, *ablation, "--steps", "2"]
+    assert main(arguments) == 0
+    config = load_model(run_dir / "averaged.safetensors").config
+    assert (config.modulating_fusion, config.error_aware) == (False, True)
+    card = json.loads((run_dir / "card.json").read_text())
+    assert card["run"]["data"] == "chunks"
+    assert card["machine"]["cores"] >= 1
+    assert "validation_psnr" in card["curve"][-1]
+
+
+def test_data_without_a_root_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "--run-dir", str(tmp_path / "run"), "--data", "re10k"]) == 2
+    assert "--data re10k needs --root" in " ".join(capsys.readouterr().err.split())
