@@ -27,7 +27,10 @@ ENCODERS: dict[str, list[str]] = {
     ],
     # A palette for each frame: the best for one picture, and frames need not be kept for it.
     ".gif": [
-        *("-vf", "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1"),
+        *(
+            "-vf",
+            "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=bayer:bayer_scale=3",
+        ),
         # Frames whole: told as differences, they mix up colours of changing palettes.
         *("-gifflags", "-offsetting-transdiff", "-f", "gif"),
     ],
