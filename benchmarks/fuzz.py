@@ -4,6 +4,7 @@ Usage: python benchmarks/fuzz.py --inputs 20000 --output docs/benchmarks/fuzz.js
 """
 
 import json
+import logging
 import random
 import resource
 import signal
@@ -48,6 +49,7 @@ def main(options: Options) -> None:
     """Prints and writes, for each reader, what became of its inputs."""
     random.seed(options.seed)
     warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     signal.signal(signal.SIGALRM, _too_long)
     readers = targets()
     results = {}

@@ -13,11 +13,12 @@ harmonics, and the compressed layout of ``compressed_ply.py``.
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from plyfile import PlyData, PlyElement, PlyElementParseError, PlyHeaderParseError
+from plyfile import PlyData, PlyElement
 
 from hisplat_models.gaussians import Gaussians
 
@@ -37,10 +38,11 @@ LOGIT_RANGE = (-88.0, 20.0)
 
 MAX_HEADER_BYTES = 1 << 16
 
-_BYTES = {
-    "char": 1, "uchar": 1, "int8": 1, "uint8": 1, "short": 2, "ushort": 2, "int16": 2, "uint16": 2,
-    "int": 4, "uint": 4, "int32": 4, "uint32": 4, "float": 4, "float32": 4, "double": 8,
-    "float64": 8,
+_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_TYPES = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
+    "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
+    "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
 }  # fmt: skip
 
 
@@ -110,13 +112,9 @@ def from_ply_bytes(content: bytes, name: str = "the file") -> Gaussians:
     Raises:
         PlyError: if it is not a .ply, or one without Gaussians, or damaged.
     """
-    _check_size(content, name)
-    try:
-        data = PlyData.read(io.BytesIO(content))
-    except (PlyHeaderParseError, PlyElementParseError, ValueError, OverflowError) as error:
-        raise PlyError(f"{name} is not a complete .ply file: {error}") from error
-    elements = {e.name: e.data for e in data.elements}
-    level = levels_from_comments(data.comments, len(elements.get("vertex", ())))
+    header = _read_header(content, name)
+    elements = _read_elements(header, content, name)
+    level = levels_from_comments(header.comments, len(elements.get("vertex", ())))
     try:
         if "chunk" in elements:
             return decompress(elements, name, level)
@@ -180,29 +178,96 @@ def _rest_count(vertices: np.ndarray | None, name: str) -> int:
     return rest_count
 
 
-def _check_size(content: bytes, name: str) -> None:
-    """Refuses files whose header promises more than they hold, before memory is asked for."""
-    end = re.search(rb"end_header\r?\n?", content[:MAX_HEADER_BYTES])
+@dataclass(frozen=True)
+class _Header:
+    """What a .ply says of itself: byte order ("" for text), rows and columns of each element."""
+
+    order: str
+    elements: dict[str, tuple[int, dict[str, str]]]
+    comments: list[str]
+    body: int
+
+    @property
+    def least_bytes(self) -> int:
+        """What the values need at least, the line end after the last one left out."""
+        if self.order:
+            return sum(n * np.dtype(list(c.items())).itemsize for n, c in self.elements.values())
+        return max(0, sum(2 * n * len(c) for n, c in self.elements.values()) - 1)
+
+
+def _read_header(content: bytes, name: str) -> _Header:
+    """The header, once the file is known to hold what it promises.
+
+    Not plyfile's, which asks for the memory that a header promises before it looks for the values.
+    """
+    end = re.search(rb"\nend_header\r?\n", content[:MAX_HEADER_BYTES])
     if not content.startswith(b"ply") or end is None:
         raise PlyError(f"{name} is not a complete .ply file: it has no header of one.")
-    lines = content[: end.start()].decode("latin-1").splitlines()
-    is_text = any(line.split() == ["format", "ascii", "1.0"] for line in lines)
-    count, row, needed = 0, 0, 0
-    for words in (line.split() for line in [*lines, "element end 0"]):
-        if words[:1] == ["element"]:
-            if count and not row:
-                raise PlyError(f"{name} is not a complete .ply file: an element without values.")
-            needed += count * row
-            if len(words) != 3 or not re.fullmatch(r"\d{1,18}", words[2]):
-                raise PlyError(f"{name} is not a complete .ply file: {' '.join(words)!r}.")
-            count, row = int(words[2]), 0
-        elif words[:2] == ["property", "list"]:
-            raise PlyError(f"{name} holds no Gaussian scene: it has lists, as meshes do.")
-        elif words[:1] == ["property"]:
-            row += 2 if is_text else _BYTES.get(words[1] if len(words) > 1 else "", 1)
-    # The last value of a text needs no line end after it.
-    if len(content) - end.end() + int(is_text) < needed:
+    order: str | None = None
+    elements: dict[str, tuple[int, dict[str, str]]] = {}
+    comments: list[str] = []
+    columns: dict[str, str] = {}
+    for line in content[: end.start()].decode("latin-1").splitlines()[1:]:
+        match line.split():
+            case ["comment" | "obj_info", *_]:
+                comments.append(line.split(" ", 1)[-1])
+            case ["format", kind, _] if kind in _ORDERS:
+                order = _ORDERS[kind]
+            case ["element", element, rows] if re.fullmatch(r"\d{1,18}", rows):
+                columns = {}
+                elements[element] = (int(rows), columns)
+            case ["property", "list", *_]:
+                raise PlyError(f"{name} holds no Gaussian scene: it has lists, as meshes do.")
+            case ["property", kind, column] if kind in _TYPES and column not in columns:
+                columns[column] = (order or "") + _TYPES[kind]
+            case []:
+                pass
+            case _:
+                raise PlyError(f"{name} is not a complete .ply file: {line[:80]!r} in its header.")
+    if order is None:
+        raise PlyError(f"{name} is not a complete .ply file: its header tells no known format.")
+    if any(rows and not cells for rows, cells in elements.values()):
+        raise PlyError(f"{name} is not a complete .ply file: an element without values.")
+    header = _Header(order, elements, comments, end.end())
+    if len(content) - header.body < header.least_bytes:
         raise PlyError(
-            f"{name} is not a complete .ply file: its header promises {needed} bytes of values, "
-            f"{len(content) - end.end()} are there."
+            f"{name} is not a complete .ply file: its header promises {header.least_bytes} bytes "
+            f"of values, {len(content) - header.body} are there."
         )
+    return header
+
+
+def _read_elements(header: _Header, content: bytes, name: str) -> dict[str, np.ndarray]:
+    """Records by the name of their element."""
+    if not header.order:
+        return _read_text(header, content, name)
+    elements, start = {}, header.body
+    for element, (rows, columns) in header.elements.items():
+        kind = np.dtype(list(columns.items()))
+        if rows:
+            elements[element] = np.frombuffer(content, kind, rows, start)
+        else:
+            elements[element] = np.zeros(0, kind)
+        start += rows * kind.itemsize
+    return elements
+
+
+def _read_text(header: _Header, content: bytes, name: str) -> dict[str, np.ndarray]:
+    words = content[header.body :].split()
+    elements, start = {}, 0
+    for element, (rows, columns) in header.elements.items():
+        stop = start + rows * len(columns)
+        if stop > len(words):
+            raise PlyError(f"{name} is not a complete .ply file: values are missing at its end.")
+        try:
+            values = np.array(words[start:stop], dtype=np.float64)
+            elements[element] = np.zeros(rows, dtype=list(columns.items()))
+            with np.errstate(invalid="raise", over="ignore"):
+                for column, cells in zip(
+                    columns, values.reshape(rows, len(columns)).T, strict=True
+                ):
+                    elements[element][column] = cells
+        except (ValueError, FloatingPointError) as error:
+            raise PlyError(f"{name} is not a complete .ply file: {error}") from error
+        start = stop
+    return elements
