@@ -183,13 +183,12 @@ class Evaluate:
 
     def _networks(self) -> dict[str, NetworkScene]:
         device = torch.device(self._device())
-        renderer = create_renderer(device)
         networks: dict[str, NetworkScene] = {}
         if self.baselines:
             untrained = create_untrained(self.seed).to(device)
-            networks["untrained"] = NetworkScene(untrained, renderer, device)
+            networks["untrained"] = NetworkScene(untrained, device)
         if self.model != NO_MODEL:
-            networks["model"] = NetworkScene(load_model(self.model, device), renderer, device)
+            networks["model"] = NetworkScene(load_model(self.model, device), device)
         return networks
 
     def _methods(self, networks: dict[str, NetworkScene]) -> dict[str, Method]:

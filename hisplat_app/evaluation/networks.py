@@ -9,7 +9,6 @@ from torch import Tensor
 from hisplat_models.cameras import Cameras
 from hisplat_models.config import PRESETS
 from hisplat_models.network import HiSplat, HiSplatOutput
-from hisplat_models.rendering import Renderer
 
 from .methods import Context, MethodFailed, Views
 
@@ -18,23 +17,22 @@ UNTRAINED_PRESET = "hisplat-small"
 
 @dataclass(frozen=True)
 class NetworkScene:
-    """A network and the renderer of what it predicts.
+    """A network and what it predicts, drawn by the renderer that its Gaussians are meant for.
 
     Attributes:
         model: In evaluation mode, on ``device``.
-        renderer: For Gaussians on ``device``.
-        device: Where both work; photos come from, and views go back to, the CPU.
+        device: Where it works; photos come from, and views go back to, the CPU.
     """
 
     model: HiSplat
-    renderer: Renderer
     device: torch.device
 
     def __call__(self, context: Context, targets: Cameras, size: tuple[int, int]) -> Views:
         """The predicted scene at the target cameras."""
         gaussians = self._predict(context.images, context.cameras).gaussians
+        renderer = self.model.create_renderer(self.device)
         with torch.no_grad():
-            drawn = self.renderer(gaussians, targets[None].to(self.device), size)
+            drawn = renderer(gaussians, targets[None].to(self.device), size)
         color = drawn.color[0].clamp(0, 1).cpu()
         return Views(color, drawn.alpha[0].cpu(), drawn.expected_depth()[0].cpu())
 
