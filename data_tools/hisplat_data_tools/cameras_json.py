@@ -285,7 +285,7 @@ def read_cameras(path: Path | str) -> CameraFile:
         raise FileNotFoundError(f"There is no camera file {path}.")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CameraFileError(f"Cannot read {path} as JSON: {error}") from error
     try:
         if "frames" in document:
@@ -294,7 +294,7 @@ def read_cameras(path: Path | str) -> CameraFile:
             return _read_posed_folder(document, path)
     except KeyError as error:
         raise CameraFileError(f"{path} lacks {error} where it is needed.") from error
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, OverflowError) as error:
         raise CameraFileError(f"{path} is not laid out as expected: {error}.") from error
     raise CameraFileError(
         f'{path} describes no photos: expected "images" (cameras.json) or "frames" '

@@ -8,7 +8,12 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from hisplat_data_tools.camera_files import write_camera_file
-from hisplat_data_tools.cameras_json import CameraPair, ImageCamera, read_cameras
+from hisplat_data_tools.cameras_json import (
+    CameraFileError,
+    CameraPair,
+    ImageCamera,
+    read_cameras,
+)
 
 from .random_scenes import scene
 
@@ -91,3 +96,22 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         write_camera_file(tmp_path / "sparse", [replace(VIEWS[0], file="my photo.jpg")])
     with pytest.raises(FileNotFoundError, match="nowhere"):
         write_camera_file(tmp_path / "nowhere/sparse", VIEWS)
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"frames": [{"file_path": "a", "w": 1e9}]}', "7"]
+)
+def test_nonsense_is_refused_as_a_camera_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "transforms.json").write_text(content)
+    with pytest.raises(CameraFileError, match=r"transforms\.json"):
+        read_cameras(tmp_path / "transforms.json")
+
+
+@pytest.mark.parametrize("key", ["w", "fl_x", "transform_matrix"])
+def test_numbers_beyond_all_bounds_are_refused(tmp_path: Path, key: str) -> None:
+    write_camera_file(tmp_path / "transforms.json", VIEWS)
+    document = json.loads((tmp_path / "transforms.json").read_text())
+    document["frames"][0][key] = [[10**400] * 4] * 4 if key == "transform_matrix" else 10**400
+    (tmp_path / "transforms.json").write_text(json.dumps(document))
+    with pytest.raises(CameraFileError, match=r"transforms\.json"):
+        read_cameras(tmp_path / "transforms.json")

@@ -50,6 +50,11 @@ def test_a_copy_of_the_copy_is_as_close(ending: str) -> None:
 class TestEveryWriter:
     """What anything in the registry must do."""
 
+    def test_is_what_the_page_takes(self, ending: str) -> None:
+        exchange = pytest.importorskip("hisplat_viewer.exchange")
+        assert isinstance(SCENE_WRITERS[ending], exchange.SceneWriter)
+        assert isinstance(SCENE_WRITERS[ending](scene()), bytes)
+
     def test_refuses_what_is_not_one_finite_scene(self, ending: str) -> None:
         write = SCENE_WRITERS[ending]
         good = scene()
