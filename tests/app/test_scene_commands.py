@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import hisplat_app
 from hisplat_app.cli import main
 from hisplat_app.drawing import SceneDrawer
 from hisplat_data_tools.cameras_json import CameraPair, ImageCamera, read_cameras, write_cameras
@@ -241,3 +242,19 @@ def test_levels_of_a_scene_without_levels_cannot_be_chosen(
     wanted = ["--levels", "fine", "--output", scene_file.with_name("x.ply")]
     assert run("export", flat, *wanted) == 2
     assert "tells no levels" in " ".join(capsys.readouterr().err.split())
+
+
+def test_reconstruct_writes_every_format_asked_for(weights: Path, tmp_path: Path):
+    demo = Path(hisplat_app.__file__).parent / "demo"
+    photos = ["--left", demo / "left.jpg", "--right", demo / "right.jpg"]
+    known = ["--cameras", demo / "cameras.json", "--model", weights, "--size", 64]
+    scenes = [tmp_path / "a.ply", tmp_path / "b.spz"]
+    cameras = [tmp_path / "a.cameras.json", tmp_path / "transforms.json", tmp_path / "sparse"]
+    options = [*photos, *known, "--output", *scenes, "--cameras-out", *cameras]
+    assert run("reconstruct", *options) == 0
+    assert read_scene(scenes[0]).count == read_scene(scenes[1]).count > 1000
+    own, theirs = (read_cameras(path).images for path in cameras[:2])
+    assert [v.file for v in own] == [v.file for v in theirs] == ["left.jpg", "right.jpg"]
+    assert (cameras[2] / "points3D.txt").stat().st_size > 1000
+    assert run("render", scenes[0], "--size", 32, "--output", tmp_path / "pictures") == 0
+    assert run("reconstruct", *photos, *known, "--output", tmp_path / "a.obj") == 2
