@@ -48,8 +48,10 @@ def main(case: Case, plain: bool) -> None:
         network(images, cameras)
     peak = peak_memory_mib(device)
     weights = sum(x.nbytes for x in (*network.parameters(), *network.buffers())) / 2**20
-    known = peak is not None and baseline is not None
-    print(json.dumps({"weights_mib": weights, "peak_mib": peak - baseline} if known else None))
+    if peak is None or baseline is None:
+        print("null")
+    else:
+        print(json.dumps({"weights_mib": weights, "peak_mib": peak - baseline}))
 
 
 def _resident_mib() -> float | None:

@@ -83,12 +83,12 @@ def _places(network: HiSplat) -> Iterator[tuple[Any, str, str]]:
     yield depth_heads, "plane_sweep_cost_volume", "cost volume"
     yield stage, "gaussians_from_raw", "to Gaussians"
     for index, level in enumerate(network.stages):
+        assert isinstance(level, stage.Stage)
         yield level, "forward", f"stage {index}"
-        if index == 0:
-            yield level.surface, "forward", "depth"
-            yield level.surface.unet, "forward", "correlation U-Net"
-        elif hasattr(level.placement, "forward"):
-            yield level.placement, "forward", "depth"
+        depth = level.placement if level.surface is None else level.surface
+        yield depth, "forward", "depth"
+        if level.surface is not None:
+            yield depth.unet, "forward", "correlation U-Net"
         yield level.full, "forward", "features"
         yield level.projection, "forward", "features"
         yield level.refine, "forward", "refine U-Net"

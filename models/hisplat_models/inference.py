@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .network import HiSplat
+from .refine_unet import RefineUNet
 
 Precision = Literal["fp32", "bf16"]
 
@@ -55,7 +56,7 @@ def _use_bfloat16(network: HiSplat) -> None:
 
 
 def _compile_parts(network: HiSplat) -> None:
-    """What tensors flow through; matching and renders have compiled loops of their own."""
+    """The deep parts; between them are single large convolutions and loops compiled already."""
     if next(network.parameters()).device.type == "cpu" and _cpp_compiler() is None:
         raise ValueError(
             "Compiling for the CPU needs a C++ compiler and found none: install g++ or clang++, "
@@ -63,7 +64,10 @@ def _compile_parts(network: HiSplat) -> None:
         )
     network.cnn.encode = torch.compile(network.cnn.encode, dynamic=False)
     network.cnn.decode = torch.compile(network.cnn.decode, dynamic=False)
-    for part in (network.monocular, network.transformer, *network.stages):
+    parts: list[nn.Module | None] = [network.monocular, network.transformer]
+    for stage in network.stages:
+        parts += [module for module in stage.modules() if isinstance(module, RefineUNet)]
+    for part in parts:
         if part is not None:
             part.compile(dynamic=False)
 
