@@ -39,7 +39,7 @@ class TrainSettings:
     "fp32" on NVIDIA GPUs; "bf16" leaves geometry and rendering in float32."""
     recompute: bool = False
     """Compute the activations of CNN, transformer and stages again in the backward pass instead of
-    keeping them: the same gradients with less memory, about a third slower."""
+    keeping them: the same gradients with about half the memory, a fifth slower."""
     seed: int = 1
     """Of initial weights, order, augmentation and backgrounds."""
     workers: int = 1
