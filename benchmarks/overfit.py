@@ -46,7 +46,7 @@ class Options:
     threads: int = 1
     """CPU threads."""
     output: Path | None = None
-    """JSON file for the results, kept by preset and size beside what it already holds."""
+    """JSON file for the results, kept by preset, scene and size beside what it already holds."""
 
 
 class OnePair:
@@ -137,7 +137,7 @@ def main(options: Options) -> None:
     result = overfit(options)
     if options.output is not None:
         known = json.loads(options.output.read_text()) if options.output.is_file() else {}
-        known[f"{options.preset} {options.size}"] = result
+        known[f"{options.preset} {options.scene} {options.size}"] = result
         options.output.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     if result["steps_to_30_db"] is None:
         raise SystemExit(f"{GOAL_DB:.0f} dB were not reached in {options.steps} steps.")
