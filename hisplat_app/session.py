@@ -1,4 +1,7 @@
-"""One worker thread owns the network; the newest request of each client wins."""
+"""One worker thread owns the network; the newest request of each client wins.
+
+Clients wait in the order they came, each with at most one request, and are told their place.
+"""
 
 import logging
 import threading
@@ -16,6 +19,8 @@ ResultT = TypeVar("ResultT")
 SelfT = TypeVar("SelfT", bound="Session")
 ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
 
+MOST_WAITING = 50
+
 Progress = Callable[[str, float], None]
 Work = Callable[[RequestT, Progress], ResultT]
 
@@ -24,12 +29,21 @@ class Cancelled(Exception):
     """Raised inside the work when nobody waits for its result any more."""
 
 
+class SessionFullError(ValueError):
+    """There are as many requests waiting as are allowed."""
+
+
 @runtime_checkable
 class Listener(Protocol[ResultT_contra]):
-    """Hears about one request: any ``progress``, then exactly one of the others.
+    """Hears about one request: ``waiting``, then ``progress``, then exactly one of the others.
 
-    Calls come from the worker thread, except ``cancelled``, which comes from any thread.
+    ``progress``, ``finished`` and ``failed`` come from the worker thread, the others from any
+    thread. A listener must not wait for somebody who is calling the session.
     """
+
+    def waiting(self, ahead: int) -> None:
+        """As many requests come first as ``ahead``; told again as it changes."""
+        ...
 
     def progress(self, step: str, fraction: float) -> None:
         """The step just begun and the share of the work done, in [0, 1]."""
@@ -54,6 +68,7 @@ class _Job(Generic[RequestT, ResultT]):
     request: RequestT
     listener: Listener[ResultT]
     cancelled: threading.Event = field(default_factory=threading.Event)
+    told: list[int] = field(default_factory=list)  # the place its listener heard of last, if any
 
     def progress(self, step: str, fraction: float) -> None:
         if self.cancelled.is_set():
@@ -71,14 +86,19 @@ class Session(Generic[RequestT, ResultT]):
         prepare: Called once, on the worker thread, as soon as the session starts; makes the
             function that does the work, e.g. by loading a network. If it raises, every request
             fails with its error.
+        most_waiting: How many clients may wait at a time, besides the one being served.
     """
 
-    def __init__(self, prepare: Callable[[], Work[RequestT, ResultT]]) -> None:
+    def __init__(
+        self, prepare: Callable[[], Work[RequestT, ResultT]], most_waiting: int = MOST_WAITING
+    ) -> None:
         self._prepare = prepare
+        self._most_waiting = most_waiting
         self._waiting: OrderedDict[str, _Job[RequestT, ResultT]] = OrderedDict()
         self._running: _Job[RequestT, ResultT] | None = None
         self._closed = False
         self._changed = threading.Condition()  # guards the three fields above
+        self._telling = threading.Lock()  # held while places are told, so that they come in order
         self._thread = threading.Thread(target=self._serve, name="hisplat-session", daemon=True)
         self._thread.start()
 
@@ -87,16 +107,23 @@ class Session(Generic[RequestT, ResultT]):
 
         Raises:
             RuntimeError: if the session is closed.
+            SessionFullError: if too many others wait; what was asked for before stays.
         """
         job = _Job(client, request, listener)
         with self._changed:
             if self._closed:
                 raise RuntimeError("The session is closed.")
+            if client not in self._waiting and len(self._waiting) >= self._most_waiting:
+                raise SessionFullError(
+                    f"{len(self._waiting)} others are waiting, more are not accepted. "
+                    "Try again in some minutes."
+                )
             self._cancel_running(client)
             replaced = self._waiting.get(client)
             self._waiting[client] = job  # keeps the place in the queue if one is waiting
             self._changed.notify()
         _tell_cancelled(replaced)
+        self._tell_places()
 
     def withdraw(self, client: str) -> None:
         """Drops whatever ``client`` asked for."""
@@ -104,6 +131,7 @@ class Session(Generic[RequestT, ResultT]):
             self._cancel_running(client)
             withdrawn = self._waiting.pop(client, None)
         _tell_cancelled(withdrawn)
+        self._tell_places()
 
     def run(self, client: str, request: RequestT, progress: Progress) -> ResultT:
         """Does a request for a caller who waits.
@@ -151,6 +179,7 @@ class Session(Generic[RequestT, ResultT]):
             logger.error("Nothing can be done: %s", error)
             work = _always_raise(error)
         while (job := self._next()) is not None:
+            self._tell_places()  # also waits until nobody tells this job's listener an old place
             try:
                 _answer(job, work)
             except Exception:  # a listener's error must not end the worker
@@ -166,6 +195,20 @@ class Session(Generic[RequestT, ResultT]):
             _, self._running = self._waiting.popitem(last=False)
             return self._running
 
+    def _tell_places(self) -> None:
+        """Tells everybody who waits how many come first, if that is news."""
+        with self._telling:
+            with self._changed:
+                served = int(self._running is not None)
+                places = [(job, served + i) for i, job in enumerate(self._waiting.values())]
+            for job, ahead in places:
+                if job.told[-1:] != [ahead]:
+                    job.told[:] = [ahead]
+                    try:
+                        job.listener.waiting(ahead)
+                    except Exception:  # the others are told all the same
+                        logger.exception("Could not tell %s its place", job.client)
+
 
 class _Waiter(Generic[ResultT]):
     """A listener for one who waits."""
@@ -173,6 +216,9 @@ class _Waiter(Generic[ResultT]):
     def __init__(self, progress: Progress) -> None:
         self.future: Future[ResultT] = Future()
         self._progress = progress
+
+    def waiting(self, ahead: int) -> None:
+        """The caller waits anyway."""
 
     def progress(self, step: str, fraction: float) -> None:
         self._progress(step, fraction)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from hisplat_app.session import Cancelled, Progress, Session
+from hisplat_app.session import Cancelled, Progress, Session, SessionFullError
 
 WAIT_S = 20
 
@@ -14,7 +14,12 @@ class Recorder:
     """A listener that notes what it hears and can be waited for."""
 
     events: list[tuple] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
+
+    def waiting(self, ahead: int) -> None:
+        assert not self.events, "told its place after its turn had come"
+        self.places.append(ahead)
 
     def progress(self, step: str, fraction: float) -> None:
         self.events.append(("progress", step, fraction))
@@ -214,3 +219,53 @@ def test_run_ends_when_its_request_is_replaced(gate: Gate) -> None:
         thread.join(WAIT_S)
         assert len(raised) == 1
         assert new.outcome == ("finished", "NEW")
+
+
+def test_those_who_wait_see_their_place(gate: Gate) -> None:
+    with Session(gate.prepare) as session:
+        first = submitted(session, "a", "a1")
+        gate.wait_until_started()
+        second, third, fourth = (submitted(session, client, client) for client in "bcd")
+        assert [x.places for x in (second, third, fourth)] == [[1], [2], [3]]
+        session.withdraw("c")
+        assert [x.places for x in (second, third, fourth)] == [[1], [2], [3, 2]]
+        gate.let_through()
+        assert first.outcome == ("finished", "A1")
+        gate.wait_until_started()
+        gate.let_through(2)
+        assert fourth.outcome == ("finished", "D")
+        assert fourth.places == [3, 2, 1]
+
+
+def test_a_full_session_refuses_newcomers_but_not_those_who_wait(gate: Gate) -> None:
+    with Session(gate.prepare, most_waiting=2) as session:
+        submitted(session, "a", "a1")
+        gate.wait_until_started()
+        old, other = submitted(session, "b", "b1"), submitted(session, "c", "c1")
+        with pytest.raises(SessionFullError, match="2 others are waiting"):
+            submitted(session, "d", "d1")
+        new = submitted(session, "b", "b2")
+        assert old.outcome == ("cancelled",)
+        gate.let_through(3)
+        assert (new.outcome, other.outcome) == (("finished", "B2"), ("finished", "C1"))
+
+
+def test_many_clients_at_once_all_get_their_own_answers() -> None:
+    def work(request: str, progress: Progress) -> str:
+        progress("working", 0.5)
+        return request + "!"
+
+    with Session(lambda: work) as session:
+        answers: dict[str, str] = {}
+
+        def ask(client: str) -> None:
+            for i in range(20):
+                answers[f"{client}{i}"] = session.run(client, f"{client}{i}", lambda *step: None)
+
+        threads = [threading.Thread(target=ask, args=(f"client {i} ",)) for i in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT_S)
+        assert len(answers) == 200
+        assert all(answer == request + "!" for request, answer in answers.items())
