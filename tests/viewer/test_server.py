@@ -5,11 +5,13 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from hisplat_viewer import PhotoPair, SceneListener, SceneSource, Upload, ViewerServer
+from hisplat_viewer import Offer, PhotoPair, SceneListener, SceneSource, Upload, ViewerServer
 
 
 class NoScenes:
     """A source that never has anything."""
+
+    offer = Offer()
 
     def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
         listener.failed("There is nothing here.")

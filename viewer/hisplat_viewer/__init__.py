@@ -8,11 +8,21 @@ try:
 except ImportError as error:
     raise ImportError('The viewer needs viser: pip install "hisplat-app[viewer]"') from error
 
-from .exchange import PhotoPair, SceneListener, SceneSource, SceneWriter, Upload
+from .exchange import (
+    ExamplePair,
+    Offer,
+    PhotoPair,
+    SceneListener,
+    SceneSource,
+    SceneWriter,
+    Upload,
+)
 from .scene import Scene
 from .server import ViewerServer
 
 __all__ = [
+    "ExamplePair",
+    "Offer",
     "PhotoPair",
     "Scene",
     "SceneListener",

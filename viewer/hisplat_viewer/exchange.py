@@ -28,17 +28,55 @@ class PhotoPair:
         right: The second photo.
         fov_degrees: Horizontal field of view of both, if the user knows it.
         focal_px: Focal length of both in pixels of the uploaded photos, if the user knows it.
+        model: One of the offered networks; None is the first.
+        size: One of the offered working sizes, pixels; None is the usual one.
     """
 
     left: Upload
     right: Upload
     fov_degrees: float | None = None
     focal_px: float | None = None
+    model: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class ExamplePair:
+    """Photos that come with the program.
+
+    Attributes:
+        name: What they show.
+        pair: The photos, and what is known of their lens.
+    """
+
+    name: str
+    pair: PhotoPair
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a user may choose from; empty where there is no choice.
+
+    Attributes:
+        models: Names of networks, the usual one first.
+        sizes: Working sizes, pixels of the longer side, smallest first.
+        size: The usual working size.
+        examples: Photos to try.
+    """
+
+    models: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    size: int | None = None
+    examples: tuple[ExamplePair, ...] = ()
 
 
 @runtime_checkable
 class SceneListener(Protocol):
     """Hears about one request, on any thread; nothing more after it is replaced."""
+
+    def waiting(self, ahead: int) -> None:
+        """As many requests of others come first as ``ahead``; told again as it changes."""
+        ...
 
     def progress(self, step: str, fraction: float) -> None:
         """The step just begun and the share of the work done, in [0, 1]."""
@@ -55,14 +93,23 @@ class SceneListener(Protocol):
 
 @runtime_checkable
 class SceneSource(Protocol):
-    """Makes scenes from photos in the background."""
+    """Makes scenes from photos in the background.
+
+    Listeners may be called while these methods run, from other threads: whoever calls them holds
+    no lock that a listener waits for.
+    """
+
+    @property
+    def offer(self) -> Offer:
+        """What there is to choose from."""
+        ...
 
     def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
         """Starts on a scene; replaces what ``client`` asked for before."""
         ...
 
     def withdraw(self, client: str) -> None:
-        """Drops what ``client`` asked for; it has left."""
+        """Drops what ``client`` asked for."""
         ...
 
     def thumbnail(self, upload: Upload, long_side: int) -> "UInt8[np.ndarray, 'height width 3']":

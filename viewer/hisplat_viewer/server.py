@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import viser
 
 from .exchange import SceneSource, SceneWriter
+from .gate import MOST_BROWSERS, Gate, guarded, is_local, new_token
 from .panel import Panel
 from .scene import Scene
 
@@ -33,11 +34,14 @@ class ViewerServer:
     Args:
         source: Makes scenes from uploaded photos.
         writers: Makes a file from a scene, by file ending (".ply").
-        host: Address to listen on; others than 127.0.0.1 let other machines in.
+        host: Address to listen on. Where others than this machine reach it, browsers need the
+            token that is part of ``url``.
         port: First port to try; the next free one is taken.
+        most_browsers: How many may be connected at a time.
 
     Raises:
         ValueError: if this machine has no such address.
+        RuntimeError: if viser cannot be guarded.
     """
 
     def __init__(
@@ -46,17 +50,26 @@ class ViewerServer:
         writers: Mapping[str, SceneWriter],
         host: str = "127.0.0.1",
         port: int = 8080,
+        most_browsers: int = MOST_BROWSERS,
     ) -> None:
         _check_address(host)
+        self._gate = Gate(None if is_local(host) else new_token(), most_browsers)
         self._source = source
         self._writers = dict(writers)
         self._start_scene: Scene | None = None
         self._panels: dict[int, Panel] = {}
-        self._lock = threading.Lock()  # guards the two fields above
+        self._gone: set[int] = set()  # browsers that left before they had a panel
+        self._lock = threading.Lock()  # guards the three fields above
         self._stopped = threading.Event()
         # viser announces itself on stdout, with an address that not every browser can use.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), guarded(self._gate):
             self._server = _PrivateServer(host=host, port=port, label=TITLE, verbose=False)
+        if self._gate.servers != 1:
+            self._server.stop()
+            raise RuntimeError(
+                f"viser {viser.__version__} starts its web server in an unknown way, so that "
+                'nobody could be kept out. Use another: pip install "hisplat-app[viewer]"'
+            )
         self._server.gui.configure_theme(
             show_logo=False, show_share_button=False, brand_color=BRAND_COLOR
         )
@@ -70,12 +83,17 @@ class ViewerServer:
 
     @property
     def url(self) -> str:
-        """The page's address for a browser on this machine."""
+        """The page's address for a browser on this machine, with the token if one is needed."""
         host = self._server.get_host()
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
-            host, f"[{host}]" if ":" in host else host
-        )
-        return f"http://{host}:{self._server.get_port()}"
+        return self._address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))
+
+    @property
+    def url_elsewhere(self) -> str | None:
+        """The page's address for browsers on other machines; None if they cannot reach it."""
+        if self._gate.token is None:
+            return None
+        host = self._server.get_host()
+        return self._address(socket.gethostname() if host in ("0.0.0.0", "::") else host)
 
     def show(self, scene: Scene) -> None:
         """Shows the scene to everybody who comes, and to those here who have none yet."""
@@ -100,17 +118,31 @@ class ViewerServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _address(self, host: str) -> str:
+        token = self._gate.token
+        host = f"[{host}]" if ":" in host else host
+        query = "" if token is None else f"/?token={token}"
+        return f"http://{host}:{self._server.get_port()}{query}"
+
     def _came(self, client: viser.ClientHandle) -> None:
         panel = Panel(client, self._source, self._writers)
         with self._lock:
             self._panels[client.client_id] = panel
             scene = self._start_scene
-        if scene is not None and not panel.has_scene:
+            has_left = client.client_id in self._gone
+        if has_left:
+            self._left(client)
+        elif scene is not None and not panel.has_scene:
             panel.show(scene)
 
     def _left(self, client: viser.ClientHandle) -> None:
         with self._lock:
             panel = self._panels.pop(client.client_id, None)
+            # viser calls this and `_came` on threads of their own, in any order.
+            if panel is None:
+                self._gone.add(client.client_id)
+            else:
+                self._gone.discard(client.client_id)
         if panel is not None:
             panel.close()
 
