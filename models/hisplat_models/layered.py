@@ -89,7 +89,7 @@ def layered_stages(
     """
     background = prior.candidates[:, :, CANDIDATE_NAMES.index("background")]
     middle_depth = background[..., ::4, ::4]
-    middle_color = _background_color(prior, images, middle_depth, 4, settings)
+    middle_color = _background_color(prior, middle_depth, 4, settings)
     coarse_depth = -max_pool2d(-middle_depth, 2)
     coarse_color = avg_pool2d(middle_color.flatten(0, 1), 2).unflatten(0, images.shape[:2])
     padding = -(-round(settings.coarse_margin * max(images.shape[-2:])) // 8)
@@ -132,22 +132,21 @@ def _replicated(
 
 def _background_color(
     prior: MatchingPrior,
-    images: Float[Tensor, "batch view 3 height width"],
     depth: Float[Tensor, "batch view rows columns"],
     cell: int,
     settings: LayeredSettings,
 ) -> Float[Tensor, "batch view 3 rows columns"]:
     """Mean colour of the trusted pixels around a cell that lie near its (background) depth.
 
-    Where there are hardly any, the cell's own photo counts.
+    Where there are hardly any, the cell's own pixels count.
     """
     reach = settings.color_radius_px // cell
     known = prior.trusted[..., None, :, :]
     samples = torch.cat([prior.color, prior.inverse_depth[..., None, :, :], known], dim=2)
-    photo = avg_pool2d(images.flatten(0, 1), cell).unflatten(0, images.shape[:2])
+    own = avg_pool2d(prior.color.flatten(0, 1), cell).unflatten(0, depth.shape[:2])
     rows, columns = depth.shape[-2:]
     weight_sum = torch.full_like(depth, 1e-3)
-    color_sum = photo * 1e-3
+    color_sum = own * 1e-3
     for phase_y in range(cell // 4, cell, cell // 2):
         for phase_x in range(cell // 4, cell, cell // 2):
             lattice = samples[..., phase_y::cell, phase_x::cell]

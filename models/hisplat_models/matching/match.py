@@ -6,13 +6,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras import Cameras
 from .cpu_backend import match_scene
+from .frames import without_frames
 from .geometry import Sweep, plan_sweeps
-from .prior import MatchingPrior
+from .prior import EVIDENCE_NAMES, MatchingPrior
 from .settings import MatchingSettings
 from .torch_backend import match_scene_torch
 
@@ -56,10 +57,11 @@ def match_views(
     if backend == "auto":
         backend = "compiled" if images.device.type == "cpu" else "torch"
     match = {"compiled": _match_compiled, "torch": _match_torch}[backend]
+    photos, framed = without_frames(images.detach().float())
     scenes = [
         [_named(*view) for view in zip(maps, planned, near, strict=True)]
         for maps, planned, near in zip(
-            match(images.detach().float(), sweeps, settings),
+            match(photos, sweeps, settings),
             sweeps,
             cameras.near.tolist(),
             strict=True,
@@ -71,7 +73,27 @@ def match_views(
 
     step_px = [float(np.mean([s.step_px for s in planned])) for planned in sweeps]
     prior = {name: stacked(name).to(images.device) for name in scenes[0][0]}
-    return MatchingPrior(**prior, plane_step_px=torch.tensor(step_px, device=images.device))
+    prior = MatchingPrior(**prior, plane_step_px=torch.tensor(step_px, device=images.device))
+    return _without_trust(prior, framed, photos, settings)
+
+
+def _without_trust(
+    prior: MatchingPrior,
+    pixels: Bool[Tensor, "batch view height width"],
+    photos: Float[Tensor, "batch view 3 height width"],
+    settings: MatchingSettings,
+) -> MatchingPrior:
+    """The prior with some pixels, whose match means nothing, no longer trusted."""
+    evidence = prior.evidence.clone()
+    for name in ("trusted", "consistency", "second_pass"):
+        evidence[:, :, EVIDENCE_NAMES.index(name)].masked_fill_(pixels, 0.0)
+    return replace(
+        prior,
+        trusted=prior.trusted & ~pixels,
+        consistency_px=prior.consistency_px.masked_fill(pixels, settings.max_consistency_px),
+        color=photos.where(pixels[:, :, None], prior.color),
+        evidence=evidence,
+    )
 
 
 def _scenes(cameras: Cameras) -> list[Cameras]:

@@ -28,7 +28,8 @@ class MatchingPrior:
         inverse_depth: The classical choice, filled everywhere, > 0.
         trusted: True where the choice passed a left-right check.
         consistency_px: Left-right error of the choice, clamped; the clamp value where none.
-        color: Mean of the photos where trusted, the view's own photo elsewhere.
+        color: Mean of the photos where trusted, the view's own photo elsewhere; a dark frame around
+            the photo is painted over.
         candidates: Inverse depths to choose from, see CANDIDATE_NAMES.
         candidate_cost: Aggregated cost at each candidate.
         evidence: See EVIDENCE_NAMES; each in [0, 1].
