@@ -93,8 +93,9 @@ def show(result: "Result") -> None:
     """One case as a table."""
     case = result.case
     title = f"{case.preset}, {case.height}x{case.width}, {case.threads} threads, {case.name}"
-    table = Table("part", title=title, title_justify="left")
-    for heading in ("seconds", "share", "plain", "ratio", "processor s", "plain", "GFLOPs"):
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    table.add_column("part", no_wrap=True)
+    for heading in ("seconds", "share", "plain", "ratio", "CPU s", "plain", "GFLOP"):
         table.add_column(heading, justify="right")
     for row in result.to_json()["parts"]:
         *outer, name = row["part"].split(" / ")
