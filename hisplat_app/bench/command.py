@@ -4,7 +4,7 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -71,13 +71,17 @@ class Bench:
             for index, case in enumerate(cases):
                 progress(f"{case.name}, {case.threads} threads", index / len(cases))
                 results.append(measure(case, self.repeat))
+                self._write({"machine": machine(), "results": [r.to_json() for r in results]})
         for result in results:
             show(result)
         if self.output is not None:
-            content = {"machine": machine(), "results": [r.to_json() for r in results]}
-            self.output.write_text(json.dumps(content, indent=1) + "\n")
             tell(f"Wrote {self.output}.")
         return 0
+
+    def _write(self, content: dict[str, Any]) -> None:
+        """After every case, so that a run that is stopped leaves what it has."""
+        if self.output is not None:
+            self.output.write_text(json.dumps(content, indent=1) + "\n")
 
     def _check(self) -> None:
         from ..commands.reconstruct import check_can_write
