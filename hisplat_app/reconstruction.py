@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -117,6 +118,9 @@ class Reconstruction:
         photos: RGB in [0, 1] as the network saw them: cropped alike, at the working size.
         image_cameras: The cameras of the whole photos, in pixels.
         report: How it came about.
+        confidence: How closely the depths found from both photos agree where each Gaussian is: 1
+            within a fraction of a pixel, 0 without agreement. None if the network does not match
+            photos that way.
     """
 
     gaussians: Gaussians
@@ -124,6 +128,7 @@ class Reconstruction:
     photos: Float[Tensor, "2 3 height width"]
     image_cameras: tuple[ImageCamera, ImageCamera]
     report: Report
+    confidence: Float[Tensor, "n"] | None = None
 
     def write_ply(self, path: str | os.PathLike[str]) -> None:
         """Writes the scene as 3DGS viewers read it, in the world frame."""
@@ -223,7 +228,9 @@ def reconstruct(
         output = network(images[None].to(where), seen[None].to(where), clock.part(0.25, 0.95))
     clock.begin("collecting the Gaussians", 0.95)
     gaussians = output.gaussians.to("cpu")[0]
-    gaussians = gaussians[gaussians.opacities >= LEAST_OPACITY]
+    visible = gaussians.opacities >= LEAST_OPACITY
+    gaussians = gaussians[visible]
+    confidence = _confidence(output)
     report = Report(
         photos=(photos[0].name, photos[1].name),
         working_size=(images.shape[-1], images.shape[-2]),
@@ -239,7 +246,14 @@ def reconstruct(
         seconds=clock.finish(),
         device=str(where),
     )
-    return Reconstruction(gaussians, seen, images, found.image_cameras, report)
+    return Reconstruction(
+        gaussians,
+        seen,
+        images,
+        found.image_cameras,
+        report,
+        None if confidence is None else confidence[visible],
+    )
 
 
 def choose_device(device: Device) -> torch.device:
@@ -286,3 +300,15 @@ def _confident_share(output: HiSplatOutput) -> float | None:
         return None
     trusted = output.prior.stages[-1].evidence[:, :, EVIDENCE_NAMES.index("trusted")]
     return trusted.mean().item()
+
+
+def _confidence(output: HiSplatOutput) -> Float[Tensor, "n"] | None:
+    """The matcher's left-right consistency at each Gaussian of the whole output, on the CPU."""
+    if output.prior is None:
+        return None
+    channel = EVIDENCE_NAMES.index("consistency")
+    maps = [
+        F.pad(stage.evidence[0, :, channel].cpu(), (stage.padding,) * 4, mode="replicate")
+        for stage in output.prior.stages
+    ]
+    return torch.cat([values.flatten() for values in maps])

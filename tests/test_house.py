@@ -27,6 +27,9 @@ MAY_IMPORT = {
     "hisplat_viewer": (
         "hisplat_models.cameras",
         "hisplat_models.gaussians",
+        "hisplat_models.gaussian_filters",
+        "hisplat_models.spherical_harmonics",
+        "hisplat_models.rendering.base",
     ),
     "hisplat_app": ("hisplat_models", "hisplat_data_tools", "hisplat_viewer"),
 }

@@ -5,56 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from hisplat_models.cameras import Cameras
-from hisplat_models.gaussians import Gaussians, matrix_to_quaternion, quaternions_to_matrices
+from hisplat_models.gaussians import matrix_to_quaternion
 from hisplat_models.rendering import create_renderer
-from hisplat_viewer.scene import (
-    BUFFER_MULTIPLE,
-    MEDIAN_DEPTH,
-    RADIUS,
-    SMALLEST_SIGMA,
-    DisplayFrame,
-    Scene,
-    drawn_within,
-    splats_of_levels,
-)
+from hisplat_viewer.scene import MEDIAN_DEPTH, DisplayFrame, Scene
 
 HEIGHT, WIDTH = 24, 32
-
-
-def rotation(generator: torch.Generator) -> torch.Tensor:
-    return quaternions_to_matrices(torch.randn(4, generator=generator))
-
-
-@pytest.fixture
-def scene() -> Scene:
-    """Random Gaussians of three levels before two cameras that stand anywhere in the world."""
-    generator = torch.Generator().manual_seed(1)
-    world = torch.eye(4)
-    world[:3, :3] = rotation(generator)
-    world[:3, 3] = torch.tensor([70.0, -30.0, 500.0])
-    step = torch.eye(4)
-    step[:3, :3] = quaternions_to_matrices(torch.tensor([1.0, 0.02, 0.05, 0.1]))
-    step[0, 3] = 0.3
-    count = 203
-    means = torch.rand(count, 3, generator=generator) * torch.tensor([2.0, 2.0, 4.0])
-    means = means + torch.tensor([-1.0, -1.0, 2.0])
-    gaussians = Gaussians(
-        means=means,
-        scales=torch.rand(count, 3, generator=generator) * 0.1 + 0.02,
-        quaternions_wxyz=torch.nn.functional.normalize(
-            torch.randn(count, 4, generator=generator), dim=-1
-        ),
-        opacities=torch.rand(count, generator=generator) * 0.8 + 0.1,
-        harmonics=torch.randn(count, 1, 3, generator=generator),
-        level=torch.arange(count) % 3,
-    ).transformed(world)
-    intrinsics = torch.tensor([[1.0, 0, 0.5], [0, 4 / 3, 0.5], [0, 0, 1]]).repeat(2, 1, 1)
-    cameras = Cameras(
-        torch.stack([world, world @ step]), intrinsics, torch.ones(2), torch.full((2,), 10.0)
-    )
-    photos = torch.rand(2, 3, HEIGHT, WIDTH, generator=generator)
-    return Scene(gaussians, cameras, photos, "a test")
 
 
 def test_left_camera_is_the_origin_and_median_depth_is_fixed(scene: Scene):
@@ -79,14 +34,14 @@ def test_display_keeps_the_picture(scene: Scene):
     frame = DisplayFrame.of(scene)
     renderer = create_renderer("cpu")
     world = renderer(scene.gaussians[None], scene.cameras[None], (HEIGHT, WIDTH)).color
-    moved = scene.cameras.transformed(frame.world_to_left).scaled(frame.scale)
+    moved = scene.cameras.transformed(frame.world_to_view).scaled(frame.scale)
     shown = renderer(frame.gaussians(scene.gaussians)[None], moved[None], (HEIGHT, WIDTH)).color
     torch.testing.assert_close(shown, world, atol=2e-3, rtol=0)
 
 
 def test_poses_match_the_cameras(scene: Scene):
     frame = DisplayFrame.of(scene)
-    moved = scene.cameras.transformed(frame.world_to_left)
+    moved = scene.cameras.transformed(frame.world_to_view)
     for pose, matrix in zip(frame.poses(scene.cameras), moved.camera_to_world, strict=True):
         expected = matrix_to_quaternion(matrix[:3, :3]).numpy()
         np.testing.assert_allclose(pose.wxyz, expected, atol=1e-5)
@@ -110,50 +65,34 @@ def test_scene_behind_the_camera_is_refused(scene: Scene):
         DisplayFrame.of(replace(scene, cameras=replace(scene.cameras, camera_to_world=back)))
 
 
-def test_every_level_has_its_own_splats_of_a_multiple_of_four(scene: Scene):
-    levels = splats_of_levels(scene, DisplayFrame.of(scene))
-    assert list(levels) == [0, 1, 2]
-    for level, splats in levels.items():
-        count = int((scene.gaussians.level == level).sum())
-        padded = len(splats.centers)
-        assert padded % BUFFER_MULTIPLE == 0
-        assert 0 <= padded - count < BUFFER_MULTIPLE
-        assert (splats.opacities[:count] > 0).all()
-        assert (splats.opacities[count:] == 0).all()
-        assert {len(splats.covariances), len(splats.rgbs), len(splats.opacities)} == {padded}
-
-
-def test_levels_without_anything_to_see_are_left_out(scene: Scene):
-    faint = torch.where(scene.gaussians.level == 1, 0.001, scene.gaussians.opacities)
-    scene = replace(scene, gaussians=replace(scene.gaussians, opacities=faint))
-    assert list(splats_of_levels(scene, DisplayFrame.of(scene))) == [0, 2]
-
-
-def test_covariances_survive_half_precision(scene: Scene):
-    means = scene.gaussians.means.clone()
-    left = scene.cameras.camera_to_world[0]
-    means[0] = left[:3, 3] + 1e6 * left[:3, 2]
-    scales = scene.gaussians.scales.clone()
-    scales[0], scales[1] = 1e6, 1e-9
-    scene = replace(scene, gaussians=replace(scene.gaussians, means=means, scales=scales))
-    for splats in splats_of_levels(scene, DisplayFrame.of(scene)).values():
-        halves = splats.covariances.astype(np.float16)
-        assert np.isfinite(halves).all()
-        assert (np.linalg.eigvalsh(halves.astype(np.float64)) > 0).all()
-        assert np.linalg.norm(splats.centers, axis=1).max() <= RADIUS * 1.001
-
-
-def test_pulling_in_outliers_keeps_the_view_from_the_origin():
-    gaussians = Gaussians(
-        means=torch.tensor([[3.0, 0, 4.0], [0, 0, 1000.0]]),
-        scales=torch.tensor([[0.5, 0.5, 0.5], [20.0, 10.0, 1e-9]]),
-        quaternions_wxyz=torch.tensor([[1.0, 0, 0, 0]] * 2),
-        opacities=torch.tensor([0.5, 0.5]),
-        harmonics=torch.zeros(2, 1, 3),
-        level=torch.zeros(2, dtype=torch.long),
+def test_scene_without_cameras_is_whole_in_the_first_view(scene: Scene):
+    bare = replace(scene, cameras=None, photos=None)
+    frame = DisplayFrame.of(bare)
+    shown = frame.points(bare.gaussians.means)
+    torch.testing.assert_close(
+        shown.median(dim=0).values, torch.tensor([0, 0, MEDIAN_DEPTH]), atol=1e-2, rtol=0
     )
-    drawn = drawn_within(gaussians, RADIUS)
-    torch.testing.assert_close(drawn.means, torch.tensor([[3.0, 0, 4.0], [0, 0, RADIUS]]))
-    torch.testing.assert_close(drawn.scales[0], gaussians.scales[0])
-    expected = torch.tensor([20.0, 10.0, 0]) * RADIUS / 1000
-    torch.testing.assert_close(drawn.scales[1], expected.clamp_min(SMALLEST_SIGMA))
+    angles = torch.atan2(shown[:, :2].norm(dim=-1), shown[:, 2])
+    assert (angles < math.radians(30)).float().mean() > 0.85
+    assert angles.max() > math.radians(10), "the scene is too far away"
+    torch.testing.assert_close(frame.world_to_view[:3, :3], torch.eye(3))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_tiny_scenes_have_a_frame(scene: Scene, count: int):
+    bare = Scene(scene.gaussians[:count], None, None, "tiny")
+    frame = DisplayFrame.of(bare)
+    assert math.isfinite(frame.scale)
+    assert frame.points(bare.gaussians.means).isfinite().all()
+
+
+def test_empty_scene_is_refused(scene: Scene):
+    with pytest.raises(ValueError, match="no Gaussians"):
+        DisplayFrame.of(Scene(scene.gaussians[:0], None, None, "empty"))
+
+
+def test_what_does_not_belong_together_is_refused(scene: Scene):
+    with pytest.raises(ValueError, match="camera per photo, got 2 and 0"):
+        replace(scene, photos=None)
+    with pytest.raises(ValueError, match="confidence per Gaussian, got 5"):
+        replace(scene, confidence=torch.ones(5))

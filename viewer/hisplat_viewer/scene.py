@@ -1,9 +1,7 @@
-"""From a reconstructed scene in its world frame to the splats a browser can draw.
+"""A scene as the page shows it, and the coordinates it is shown in.
 
-The browser stores covariances as float16, sorts 16-bit depths and drops splats much smaller than a
-screen pixel. So what is *shown* is moved to the left camera's frame, brought to a fixed size, kept
-within a sphere and given the width that a renderer at the photos' resolution would draw. What is
-downloaded stays as it is.
+The browser stores covariances as float16 and sorts 16-bit depths. So what is *shown* is moved to
+the first camera's frame and brought to a fixed size. What is downloaded stays as it is.
 """
 
 from dataclasses import dataclass
@@ -15,19 +13,16 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import Gaussians, matrix_to_quaternion
+from hisplat_models.rendering.base import Renderer
+
+from .saving import PhotoCameras
 
 MEDIAN_DEPTH = 10.0
-"""z-depth of the median Gaussian from the left camera, display units."""
-RADIUS = 100.0
-"""Display units from the left camera within which everything is drawn."""
-SMALLEST_SIGMA = 5e-4
-"""Display units; float16 covariances lose anything much smaller."""
-FOOTPRINT_PX = 0.6
-"""Standard deviation of a photo pixel's footprint, which every Gaussian is widened by."""
-LEAST_OPACITY = 0.01
-"""The browser draws nothing fainter."""
-BUFFER_MULTIPLE = 4
-"""The browser's depth sort takes splats in groups of this size."""
+"""Display units from the first view to the scene: z-depth of the median Gaussian."""
+EXTENT_SHARE = 0.9
+"""A scene without cameras is as large as the sphere around its middle that holds this share."""
+EXTENT_ANGLE = np.radians(25.0)
+"""Half the angle under which such a scene appears in the first view."""
 
 
 @dataclass(frozen=True)
@@ -36,55 +31,81 @@ class Scene:
 
     Attributes:
         gaussians: In the world frame, without leading axes.
-        cameras: Of the two photos, shape (2,), left first, same frame.
-        photos: RGB in [0, 1] at the resolution the scene was made from.
+        cameras: Of the photos, shape (view,), left first, same frame; None for a scene from a file.
+        photos: RGB in [0, 1] at the resolution the scene was made from; None as the cameras are.
         summary: A sentence or two about it.
         warnings: What the user should know about its quality.
+        statistics: Rows of a table: what, and how much of it.
+        confidence: How well the photos agree on the place of each Gaussian, in [0, 1]; None if
+            nobody knows.
+        renderer: Draws the scene from the photos' cameras to compare it with them; None to do
+            without.
+        photo_cameras: Of the whole photos, to save them; None if nobody knows.
     """
 
     gaussians: Gaussians
-    cameras: Cameras
-    photos: Float[Tensor, "2 3 height width"]
+    cameras: Cameras | None
+    photos: Float[Tensor, "view 3 height width"] | None
     summary: str
     warnings: tuple[str, ...] = ()
+    statistics: tuple[tuple[str, str], ...] = ()
+    confidence: Float[Tensor, "n"] | None = None
+    renderer: Renderer | None = None
+    photo_cameras: PhotoCameras | None = None
+
+    def __post_init__(self) -> None:
+        views = (
+            0 if self.cameras is None else len(self.cameras.near),
+            0 if self.photos is None else len(self.photos),
+        )
+        if views[0] != views[1]:
+            raise ValueError(f"Expected a camera per photo, got {views[0]} and {views[1]}.")
+        if self.confidence is not None and len(self.confidence) != self.gaussians.count:
+            raise ValueError(
+                f"Expected a confidence per Gaussian, got {len(self.confidence)} of "
+                f"{self.gaussians.count}."
+            )
 
 
 @dataclass(frozen=True)
 class DisplayFrame:
-    """The similarity from the world to display coordinates: left camera's axes, own unit.
+    """The similarity from the world to display coordinates: the first view's axes, own unit.
 
     Attributes:
-        world_to_left: Rigid motion into the left camera's frame (x right, y down, z forward).
+        world_to_view: Rigid motion into the frame of the first camera, or of the first view of a
+            scene without cameras (x right, y down, z forward).
         scale: Display units per world unit.
     """
 
-    world_to_left: Float[Tensor, "4 4"]
+    world_to_view: Float[Tensor, "4 4"]
     scale: float
 
     @staticmethod
     def of(scene: Scene) -> "DisplayFrame":
-        """The frame in which the scene's median depth is ``MEDIAN_DEPTH``.
+        """The frame in which the scene is ``MEDIAN_DEPTH`` away.
 
         Raises:
-            ValueError: if no Gaussian lies in front of the left camera.
+            ValueError: if no Gaussian lies in front of the first camera, or there is none at all.
         """
-        world_to_left = scene.cameras.world_to_camera[0]
-        depth_z = scene.gaussians.means @ world_to_left[2, :3] + world_to_left[2, 3]
+        if scene.cameras is None:
+            return _frame_of_extent(scene.gaussians)
+        world_to_view = scene.cameras.world_to_camera[0]
+        depth_z = scene.gaussians.means @ world_to_view[2, :3] + world_to_view[2, 3]
         in_front = depth_z[depth_z > 0]
         if not len(in_front):
             raise ValueError("The scene has nothing in front of the left camera.")
-        return DisplayFrame(world_to_left, MEDIAN_DEPTH / in_front.median().item())
+        return DisplayFrame(world_to_view, MEDIAN_DEPTH / in_front.median().item())
 
     def points(self, world: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
         """World points in display coordinates."""
-        return self.scale * (world @ self.world_to_left[:3, :3].mT + self.world_to_left[:3, 3])
+        return self.scale * (world @ self.world_to_view[:3, :3].mT + self.world_to_view[:3, 3])
 
     def world_points(self, display: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
-        """The inverse of ``points``."""
-        return (display / self.scale - self.world_to_left[:3, 3]) @ self.world_to_left[:3, :3]
+        """Display points in world coordinates."""
+        return (display / self.scale - self.world_to_view[:3, 3]) @ self.world_to_view[:3, :3]
 
     def gaussians(self, world: Gaussians) -> Gaussians:
-        """World Gaussians in display coordinates, as plain colours."""
+        """Gaussians in display coordinates, with plain colours."""
         plain = Gaussians(
             means=world.means,
             scales=world.scales,
@@ -93,11 +114,11 @@ class DisplayFrame:
             harmonics=world.harmonics[..., :1, :],
             level=world.level,
         )
-        return plain.transformed(self.world_to_left).scaled(self.scale)
+        return plain.transformed(self.world_to_view).scaled(self.scale)
 
     def poses(self, cameras: Cameras) -> "list[DisplayPose]":
         """Where the cameras stand in display coordinates."""
-        placed = cameras.transformed(self.world_to_left).scaled(self.scale)
+        placed = cameras.transformed(self.world_to_view).scaled(self.scale)
         quaternions = matrix_to_quaternion(placed.camera_to_world[:, :3, :3])
         return [
             DisplayPose(
@@ -105,8 +126,7 @@ class DisplayFrame:
                 wxyz=quaternions[i].numpy().astype(np.float64),
                 forward=placed.camera_to_world[i, :3, 2].numpy().astype(np.float64),
                 up=-placed.camera_to_world[i, :3, 1].numpy().astype(np.float64),
-                fov_y=_field_of_view(placed.intrinsics[i, 1, 1].item()),
-                fov_x=_field_of_view(placed.intrinsics[i, 0, 0].item()),
+                intrinsics=placed.intrinsics[i].numpy().astype(np.float64),
             )
             for i in range(len(placed.near))
         ]
@@ -114,77 +134,43 @@ class DisplayFrame:
 
 @dataclass(frozen=True)
 class DisplayPose:
-    """A camera in display coordinates; angles in radians."""
+    """A camera in display coordinates; intrinsics as in ``Cameras``, angles in radians."""
 
     position: Float[np.ndarray, "3"]
     wxyz: Float[np.ndarray, "4"]
     forward: Float[np.ndarray, "3"]
     up: Float[np.ndarray, "3"]
-    fov_y: float
-    fov_x: float
+    intrinsics: Float[np.ndarray, "3 3"]
+
+    @property
+    def fov_x(self) -> float:
+        """Horizontal field of view."""
+        return _field_of_view(self.intrinsics[0, 0])
+
+    @property
+    def fov_y(self) -> float:
+        """Vertical field of view."""
+        return _field_of_view(self.intrinsics[1, 1])
 
     def fov_y_showing_all(self, aspect: float) -> float:
         """Vertical field of view of a window (width / height) in which the whole photo fits."""
         return max(self.fov_y, 2 * float(np.arctan(np.tan(self.fov_x / 2) / aspect)))
 
 
-@dataclass(frozen=True)
-class Splats:
-    """The arrays that ``viser`` draws; their length is a multiple of ``BUFFER_MULTIPLE``."""
-
-    centers: Float[np.ndarray, "n 3"]
-    covariances: Float[np.ndarray, "n 3 3"]
-    rgbs: Float[np.ndarray, "n 3"]
-    opacities: Float[np.ndarray, "n 1"]
-
-
-def splats_of_levels(scene: Scene, frame: DisplayFrame) -> dict[int, Splats]:
-    """What to draw of each level that has anything to draw."""
-    visible = scene.gaussians[scene.gaussians.opacities >= LEAST_OPACITY]
-    shown = drawn_within(frame.gaussians(visible), RADIUS)
-    focal_px = scene.cameras.intrinsics_px(*scene.photos.shape[-2:])[0, [0, 1], [0, 1]].mean()
-    levels = sorted(shown.level.unique().tolist())
-    return {level: splats(shown.only_level(level), focal_px.item()) for level in levels}
-
-
-def drawn_within(gaussians: Gaussians, radius: float) -> Gaussians:
-    """The same picture from the origin with everything beyond ``radius`` pulled in, and shrunk."""
-    distance = gaussians.means.norm(dim=-1, keepdim=True)
-    factor = (radius / distance.clamp_min(1e-12)).clamp_max(1.0)
-    return Gaussians(
-        means=gaussians.means * factor,
-        scales=(gaussians.scales * factor).clamp(SMALLEST_SIGMA, radius),
-        quaternions_wxyz=gaussians.quaternions_wxyz,
-        opacities=gaussians.opacities,
-        harmonics=gaussians.harmonics,
-        level=gaussians.level,
-    )
-
-
-def splats(gaussians: Gaussians, focal_px: float) -> Splats:
-    """Arrays for the browser, each Gaussian widened by a photo pixel's footprint.
-
-    Renderers widen splats by about half a pixel of the *screen*. A screen has several pixels for
-    one of the photo, so without this there would be gaps between the splats of neighbouring pixels.
-    """
-    footprint = gaussians.means.norm(dim=-1) * (FOOTPRINT_PX / focal_px)
-    eye = torch.eye(3).to(gaussians.means)
-    covariances = gaussians.covariances() + footprint.square()[:, None, None] * eye
-    padding = -gaussians.count % BUFFER_MULTIPLE
-    return Splats(
-        centers=_padded(gaussians.means, padding),
-        covariances=_padded(covariances, padding),
-        rgbs=_padded(gaussians.base_colors.clamp(0, 1), padding),
-        opacities=_padded(gaussians.opacities[:, None], padding, invisible=True),
-    )
-
-
-def _padded(values: Tensor, padding: int, invisible: bool = False) -> np.ndarray:
-    """Repeats the last row, so that padding changes neither the extent nor, faint, the picture."""
-    last = values[-1:].expand(padding, *values.shape[1:])
-    return torch.cat([values, last * 0 if invisible else last]).float().cpu().numpy()
+def _frame_of_extent(gaussians: Gaussians) -> DisplayFrame:
+    """World axes as they are; the first view looks along z at the scene's middle."""
+    if not gaussians.count:
+        raise ValueError("The scene has no Gaussians.")
+    middle = gaussians.means.median(dim=0).values
+    distance = (gaussians.means - middle).norm(dim=-1)
+    radius = distance.sort().values[int(EXTENT_SHARE * (gaussians.count - 1))].item()
+    radius = max(radius, gaussians.scales.median().item(), 1e-6)
+    away = radius / np.sin(EXTENT_ANGLE)
+    world_to_view = torch.eye(4).to(middle)
+    world_to_view[:3, 3] = torch.tensor([0.0, 0.0, away]).to(middle) - middle
+    return DisplayFrame(world_to_view, MEDIAN_DEPTH / float(away))
 
 
 def _field_of_view(focal: float) -> float:
-    """Full angle (radians) of a side with this focal length in units of the side."""
+    """Full angle of a side with this focal length in units of the side."""
     return 2 * float(np.arctan(0.5 / focal))

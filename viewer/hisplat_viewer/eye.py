@@ -1,0 +1,112 @@
+"""Where the eye of one browser stands."""
+
+import numpy as np
+import viser
+from jaxtyping import Float
+
+from .scene import MEDIAN_DEPTH, DisplayPose
+
+BACK = 0.14 * MEDIAN_DEPTH
+UP = 0.06 * MEDIAN_DEPTH
+"""How far behind and above the photographers the overview is."""
+STEP_BACK, STEP_UP = 0.05 * MEDIAN_DEPTH, 0.02 * MEDIAN_DEPTH
+"""How far behind and above the left photographer the first view is."""
+ARRIVED_WITHIN = 0.002 * MEDIAN_DEPTH
+FOV_WITHOUT_PHOTOS = float(np.radians(60.0))
+AXES = {
+    f"{sign}{axis}": (1.0 if sign == "+" else -1.0) * np.eye(3)[number]
+    for number, axis in enumerate("xyz")
+    for sign in "+-"
+}
+"""What can be up in a scene without photos."""
+
+
+class Eye:
+    """Moves the eye of one browser to good places of one scene.
+
+    Args:
+        client: The browser.
+        poses: Where the photos were taken, left first; empty for a scene without photos.
+    """
+
+    def __init__(self, client: viser.ClientHandle, poses: list[DisplayPose]) -> None:
+        self._client = client
+        self._poses = poses
+        self._up = _mean_direction([pose.up for pose in poses]) if poses else AXES["-y"]
+
+    @property
+    def position(self) -> Float[np.ndarray, "3"]:
+        """Display coordinates."""
+        return self._client.camera.position
+
+    @property
+    def fov_degrees(self) -> float:
+        """Vertical field of view of the window."""
+        return float(np.degrees(self._client.camera.fov))
+
+    def see(self, fov_degrees: float) -> None:
+        """Changes the vertical field of view."""
+        self._client.camera.fov = float(np.radians(fov_degrees))
+
+    def stand_upright(self, axis: str) -> None:
+        """Makes another axis of ``AXES`` point up, and starts anew."""
+        self._up = AXES[axis]
+        self.first_view()
+
+    def first_view(self) -> None:
+        """A step behind the left photo, or before the whole scene: nearly what the photo shows."""
+        if not self._poses:
+            middle = np.array([0.0, 0.0, MEDIAN_DEPTH])
+            forward = AXES["+y"] if self._up[2] else AXES["+z"]
+            self._look(middle - MEDIAN_DEPTH * forward, middle, FOV_WITHOUT_PHOTOS)
+            return
+        left = self._poses[0]
+        eye = left.position - STEP_BACK * left.forward + STEP_UP * left.up
+        self._look(eye, left.position + MEDIAN_DEPTH * left.forward, self._fov(left))
+
+    def overview(self) -> None:
+        """Behind and above all cameras, so that they are in the picture."""
+        if not self._poses:
+            self.first_view()
+            return
+        positions = np.stack([pose.position for pose in self._poses])
+        middle = positions.mean(axis=0)
+        forward = _mean_direction([pose.forward for pose in self._poses])
+        # A wide baseline needs more distance for all cameras to be in the picture.
+        back = BACK + float(np.linalg.norm(positions - middle, axis=1).max())
+        target = middle + MEDIAN_DEPTH * forward
+        self._look(middle - back * forward + UP * self._up, target, self._fov(self._poses[0]))
+
+    def stand_at(self, index: int) -> None:
+        """Where a photo was taken, looking as its camera did."""
+        pose = self._poses[index]
+        target = pose.position + MEDIAN_DEPTH * pose.forward
+        self._look(pose.position, target, self._fov(pose), pose.up)
+
+    def is_at(self, index: int) -> bool:
+        """Whether it still is where a photo was taken."""
+        away = float(np.linalg.norm(self.position - self._poses[index].position))
+        return away < ARRIVED_WITHIN
+
+    def _fov(self, pose: DisplayPose) -> float:
+        return pose.fov_y_showing_all(self._client.camera.aspect)
+
+    def _look(
+        self,
+        position: Float[np.ndarray, "3"],
+        target: Float[np.ndarray, "3"],
+        fov: float,
+        up: Float[np.ndarray, "3"] | None = None,
+    ) -> None:
+        camera = self._client.camera
+        with self._client.atomic():
+            camera.position = position
+            camera.look_at = target
+            camera.up_direction = self._up if up is None else up
+            camera.fov = fov
+
+
+def _mean_direction(directions: "list[Float[np.ndarray, '3']]") -> Float[np.ndarray, "3"]:
+    total = np.sum(directions, axis=0)
+    length = float(np.linalg.norm(total))
+    return total / length if length > 1e-6 else directions[0]
