@@ -5,9 +5,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from hisplat_data_tools.images import load_photo
-from hisplat_data_tools.ply import to_ply_bytes
+from hisplat_data_tools.scene_files import SCENE_WRITERS
 from hisplat_viewer import PhotoPair, Scene, SceneListener, SceneWriter, Upload
 
+from .page_files import photo_cameras
 from .reconstruction import PhotoBytes, Reconstruction
 from .reconstruction_session import ReconstructionRequest, ReconstructionSession
 
@@ -70,9 +71,10 @@ def page_scene(result: Reconstruction) -> Scene:
         result.photos,
         result.report.summary(),
         result.report.warnings,
+        photo_cameras=photo_cameras(result.image_cameras, result.report.near, result.report.far),
     )
 
 
 def page_writers() -> dict[str, SceneWriter]:
     """What the page offers for download."""
-    return {".ply": to_ply_bytes}
+    return dict(SCENE_WRITERS)

@@ -60,6 +60,7 @@ class View:
             progress("loading the program", 0.0)
             from hisplat_viewer import ViewerServer
 
+            from ..page_files import PageFiles
             from ..page_scenes import PageScenes, page_scene, page_writers
             from ..reconstruction import choose_device
             from ..reconstruction_session import ReconstructionSession
@@ -75,7 +76,9 @@ class View:
                 precision=self.network.precision,
                 compile=self.network.compile,
             ) as session,
-            ViewerServer(PageScenes(session), page_writers(), self.host, self.port) as server,
+            ViewerServer(
+                PageScenes(session), page_writers(), self.host, self.port, saver=PageFiles()
+            ) as server,
         ):
             if request is not None:
                 scene = self._reconstructed(session, request)

@@ -17,17 +17,21 @@ from .exchange import (
     SceneWriter,
     Upload,
 )
+from .saving import PhotoCameras, SceneSaver, VideoPlan
 from .scene import Scene
 from .server import ViewerServer
 
 __all__ = [
     "ExamplePair",
     "Offer",
+    "PhotoCameras",
     "PhotoPair",
     "Scene",
     "SceneListener",
+    "SceneSaver",
     "SceneSource",
     "SceneWriter",
     "Upload",
+    "VideoPlan",
     "ViewerServer",
 ]

@@ -9,6 +9,7 @@ from .exchange import SceneSource, SceneWriter
 from .look_panel import LookPanel
 from .photos_panel import PhotosPanel
 from .save_panel import SavePanel
+from .saving import SceneSaver
 from .scene import Scene
 
 
@@ -20,11 +21,16 @@ class Panel:
     Args:
         client: The browser.
         source: Makes scenes from uploaded photos.
-        writers: Makes a file from a scene, by file ending; each is a download button.
+        writers: Makes a file from a scene, by file ending.
+        saver: Makes other files of a scene; None offers none of them.
     """
 
     def __init__(
-        self, client: viser.ClientHandle, source: SceneSource, writers: Mapping[str, SceneWriter]
+        self,
+        client: viser.ClientHandle,
+        source: SceneSource,
+        writers: Mapping[str, SceneWriter],
+        saver: SceneSaver | None = None,
     ) -> None:
         self._lock = threading.RLock()
         self._scene: Scene | None = None
@@ -32,7 +38,7 @@ class Panel:
         with client.atomic():
             self._photos = PhotosPanel(client, name, source, self._lock, self.show)
             self._look = LookPanel(client, self._lock)
-            self._save = SavePanel(client, writers)
+            self._save = SavePanel(client, name, self._lock, self._look, writers, saver)
 
     @property
     def has_scene(self) -> bool:

@@ -12,6 +12,7 @@ import viser
 from .exchange import SceneSource, SceneWriter
 from .gate import MOST_BROWSERS, Gate, guarded, is_local, new_token
 from .panel import Panel
+from .saving import SceneSaver
 from .scene import Scene
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class ViewerServer:
             token that is part of ``url``.
         port: First port to try; the next free one is taken.
         most_browsers: How many may be connected at a time.
+        saver: Makes cameras, depth maps, pictures and videos; None offers none of them.
 
     Raises:
         ValueError: if this machine has no such address.
@@ -51,11 +53,13 @@ class ViewerServer:
         host: str = "127.0.0.1",
         port: int = 8080,
         most_browsers: int = MOST_BROWSERS,
+        saver: SceneSaver | None = None,
     ) -> None:
         _check_address(host)
         self._gate = Gate(None if is_local(host) else new_token(), most_browsers)
         self._source = source
         self._writers = dict(writers)
+        self._saver = saver
         self._start_scene: Scene | None = None
         self._panels: dict[int, Panel] = {}
         self._gone: set[int] = set()  # browsers that left before they had a panel
@@ -125,7 +129,7 @@ class ViewerServer:
         return f"http://{host}:{self._server.get_port()}{query}"
 
     def _came(self, client: viser.ClientHandle) -> None:
-        panel = Panel(client, self._source, self._writers)
+        panel = Panel(client, self._source, self._writers, self._saver)
         with self._lock:
             self._panels[client.client_id] = panel
             scene = self._start_scene
