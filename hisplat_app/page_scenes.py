@@ -1,31 +1,81 @@
 """What the page asks for, answered by a session; what a session makes, as the page shows it."""
 
+import math
+import threading
+from pathlib import Path
+
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from hisplat_data_tools.cameras_json import read_cameras
 from hisplat_data_tools.images import load_photo
 from hisplat_data_tools.scene_files import SCENE_WRITERS
-from hisplat_viewer import PhotoPair, Scene, SceneListener, SceneWriter, Upload
+from hisplat_models.gaussians import Gaussians
+from hisplat_models.model_sources import bundled_models
+from hisplat_models.rendering import create_renderer
+from hisplat_viewer import (
+    ExamplePair,
+    Offer,
+    PhotoPair,
+    Scene,
+    SceneListener,
+    SceneWriter,
+    Upload,
+)
 
+from .defaults import DEFAULT_MODEL, DEFAULT_SIZE
 from .page_files import photo_cameras
 from .reconstruction import PhotoBytes, Reconstruction
 from .reconstruction_session import ReconstructionRequest, ReconstructionSession
+from .scene_statistics import file_statistics, report_statistics
+from .session import SessionFullError
 
 INTERNAL_ERROR = "Something went wrong inside the program; its log says what."
+SIZES = (256, 384, 512, 640, 768, 1024)
+DEMO = Path(__file__).parent / "demo"
 
 
 class PageScenes:
-    """Makes the page's scenes (``hisplat_viewer.SceneSource``)."""
+    """Makes the page's scenes (``hisplat_viewer.SceneSource``).
 
-    def __init__(self, session: ReconstructionSession) -> None:
+    Args:
+        session: Does the work.
+        offer: What the page may ask for; anything else is refused.
+    """
+
+    def __init__(self, session: ReconstructionSession, offer: Offer | None = None) -> None:
         self._session = session
+        self._offer = page_offer() if offer is None else offer
+        self._decoding = threading.Lock()  # a photo of 100 megapixels takes a gigabyte
+
+    @property
+    def offer(self) -> Offer:
+        """What there is to choose from."""
+        return self._offer
 
     def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
         """Queues the pair; replaces what ``client`` asked for before."""
+        # A browser can send anything, file names included.
+        if pair.model not in (None, *self._offer.models):
+            listener.failed("There is no such network to choose.")
+            return
+        if pair.size not in (None, *self._offer.sizes):
+            listener.failed("There is no such working size to choose.")
+            return
         left, right = (PhotoBytes(photo.name, photo.content) for photo in (pair.left, pair.right))
-        request = ReconstructionRequest(left, right, None, pair.focal_px, pair.fov_degrees)
-        self._session.submit(client, request, _Relay(listener))
+        request = ReconstructionRequest(
+            left,
+            right,
+            focal_px=pair.focal_px,
+            fov_degrees=pair.fov_degrees,
+            model=pair.model,
+            size=pair.size,
+        )
+        try:
+            self._session.submit(client, request, _Relay(listener))
+        except SessionFullError as error:
+            listener.failed(str(error))
 
     def withdraw(self, client: str) -> None:
         """Drops what ``client`` asked for."""
@@ -37,9 +87,10 @@ class PageScenes:
         Raises:
             ValueError: saying why, if it is not a photo.
         """
-        pixels = load_photo(upload.content, upload.name).pixels
-        scale = min(1.0, long_side / max(pixels.shape[:2]))
-        return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        with self._decoding:
+            pixels = load_photo(upload.content, upload.name).pixels
+            scale = min(1.0, long_side / max(pixels.shape[:2]))
+            return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 class _Relay:
@@ -47,6 +98,9 @@ class _Relay:
 
     def __init__(self, listener: SceneListener) -> None:
         self._listener = listener
+
+    def waiting(self, ahead: int) -> None:
+        self._listener.waiting(ahead)
 
     def progress(self, step: str, fraction: float) -> None:
         self._listener.progress(step, fraction)
@@ -63,6 +117,12 @@ class _Relay:
         """The page knows: it asked for something newer, or is gone."""
 
 
+def page_offer(model: str = DEFAULT_MODEL, size: int = DEFAULT_SIZE) -> Offer:
+    """What the page lets a user choose from, with a usual model and working size."""
+    models = dict.fromkeys([model, *bundled_models()])
+    return Offer(tuple(models), tuple(sorted({size, *SIZES})), size, (_demo(),))
+
+
 def page_scene(result: Reconstruction) -> Scene:
     """The scene as the page shows it."""
     return Scene(
@@ -71,10 +131,27 @@ def page_scene(result: Reconstruction) -> Scene:
         result.photos,
         result.report.summary(),
         result.report.warnings,
-        photo_cameras=photo_cameras(result.image_cameras, result.report.near, result.report.far),
+        report_statistics(result.report),
+        result.confidence,
+        create_renderer("cpu"),
+        photo_cameras(result.image_cameras, result.report.near, result.report.far),
     )
+
+
+def file_scene(gaussians: Gaussians, name: str) -> Scene:
+    """A scene from a file, without photos, as the page shows it."""
+    summary = f"{gaussians.count:,} Gaussians from {name}."
+    return Scene(gaussians, None, None, summary, statistics=file_statistics(gaussians))
 
 
 def page_writers() -> dict[str, SceneWriter]:
     """What the page offers for download."""
     return dict(SCENE_WRITERS)
+
+
+def _demo() -> ExamplePair:
+    cameras = read_cameras(DEMO / "cameras.json")
+    left, right = (Upload(name, (DEMO / name).read_bytes()) for name in ("left.jpg", "right.jpg"))
+    camera = cameras.find(left.name)
+    fov = math.degrees(2 * math.atan(camera.width / 2 / camera.fx))
+    return ExamplePair("Room with a table", PhotoPair(left, right, fov_degrees=fov))

@@ -1,5 +1,6 @@
-"""Reconstructions one after the other, with a network that is loaded once."""
+"""Reconstructions one after the other, with networks that stay loaded."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,29 +17,36 @@ from .session import Session
 from .step_clock import Progress
 
 WARM_UP_SIDE = 64
+MOST_NETWORKS = 2
+"""Kept in memory; one more replaces the one that was not needed for longest."""
 
 
 @dataclass(frozen=True)
 class ReconstructionRequest:
-    """Two photos and what is known about their cameras; see ``reconstruct``."""
+    """Two photos, and what is known or wished about them; see ``reconstruct``.
+
+    ``model`` and ``size`` are the session's own where they are None.
+    """
 
     left: Path | PhotoBytes
     right: Path | PhotoBytes
     cameras: Path | None = None
     focal_px: float | None = None
     fov_degrees: float | None = None
+    model: str | None = None
+    size: int | None = None
 
 
 class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
-    """A worker that owns one network.
+    """A worker that owns the networks.
 
     Args:
-        model: A bundled name or a .safetensors file.
-        device: Where to load it.
-        size: Working size of all reconstructions.
+        model: A bundled name or a .safetensors file; loaded at once.
+        device: Where to load networks.
+        size: Working size of reconstructions that wish none.
         warm_up: Whether to compile everything on a tiny pair before the first request.
-        precision: Of the network; see ``hisplat_models.inference.prepare``.
-        compile: Whether to compile the network; the same.
+        precision: Of the networks; see ``hisplat_models.inference.prepare``.
+        compile: Whether to compile the networks; the same.
     """
 
     def __init__(
@@ -56,11 +64,24 @@ class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
 def _prepared(
     model: str, device: Device, size: int, warm_up: bool, precision: Precision, compile: bool
 ) -> Callable[[ReconstructionRequest, Progress], Reconstruction]:
-    network = prepare(load_model(model, choose_device(device)), precision, compile)
+    def load(name: str) -> HiSplat:
+        return prepare(load_model(name, choose_device(device)), precision, compile)
+
+    networks = OrderedDict({model: load(model)})
     if warm_up:
-        _warm_up(network)
+        _warm_up(networks[model])
+
+    def network_for(name: str) -> HiSplat:
+        if name not in networks:
+            while len(networks) >= MOST_NETWORKS:
+                networks.popitem(last=False)
+            networks[name] = load(name)
+        networks.move_to_end(name)
+        return networks[name]
 
     def work(request: ReconstructionRequest, progress: Progress) -> Reconstruction:
+        progress("loading the network", 0.0)
+        network = network_for(request.model or model)
         return reconstruct(
             request.left,
             request.right,
@@ -68,7 +89,7 @@ def _prepared(
             focal_px=request.focal_px,
             fov_degrees=request.fov_degrees,
             model=network,
-            size=size,
+            size=request.size or size,
             progress=progress,
         )
 

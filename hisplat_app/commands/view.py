@@ -1,4 +1,4 @@
-"""``hisplat-view``: two photos to a scene in the browser."""
+"""``hisplat-view``: a scene in the browser, from two photos or from a file."""
 
 import threading
 import webbrowser
@@ -22,18 +22,21 @@ DEMO = Path(__file__).resolve().parents[1] / "demo"
 
 @dataclass(frozen=True)
 class View:
-    """Make a 3D scene of two photos and walk around in it in the browser.
+    """Make a 3D scene of two photos, or open one, and walk around in it in the browser.
 
-    Without photos the page opens empty; photos can be uploaded there in any case. Several browsers
-    may be connected, each with its own photos and scene. Ctrl+C ends the program.
+    Without any the page opens empty; photos can be uploaded there in any case. Several browsers
+    may be connected, each with its own photos and scenes. Ctrl+C ends the program.
 
     For example:
 
       hisplat-view --left a.jpg --right b.jpg
       hisplat-view --demo
+      hisplat-view scene.ply
       hisplat-view --left 003.jpg --right 006.jpg --cameras cameras.json --export fox.ply
     """
 
+    scene: Annotated[Path | None, tyro.conf.Positional] = None
+    """A scene to open instead of photos: .ply (any 3DGS layout, compressed too), .splat or .spz."""
     left: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO")] = None
     """First photo (JPEG, PNG, WebP, …; EXIF rotation is applied)."""
     right: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO")] = None
@@ -41,7 +44,9 @@ class View:
     demo: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the bundled example instead of own photos."""
     host: str = "127.0.0.1"
-    """Address to listen on. 0.0.0.0 lets everybody in your network use the page."""
+    """Address to listen on. 0.0.0.0 lets others in your network use the page, with the address that
+    is printed then: a token in it keeps everybody else out. What is sent can be read on the way; an
+    SSH tunnel to 127.0.0.1 is safer."""
     port: int = 8080
     """Port to listen on; if it is taken, the next free one."""
     open: bool = True
@@ -61,12 +66,19 @@ class View:
             from hisplat_viewer import ViewerServer
 
             from ..page_files import PageFiles
-            from ..page_scenes import PageScenes, page_scene, page_writers
+            from ..page_scenes import PageScenes, file_scene, page_offer, page_scene, page_writers
             from ..reconstruction import choose_device
             from ..reconstruction_session import ReconstructionSession
 
         choose_device(self.network.device)  # refuses before anything starts
         request = self._request()
+        opened = None
+        if self.scene is not None:
+            from hisplat_data_tools.scene_files import read_scene
+
+            name = self.scene.name
+            opened = file_scene(read_scene(self.scene), name), name
+        offer = page_offer(self.network.model, self.network.size)
         with (
             ReconstructionSession(
                 self.network.model,
@@ -77,14 +89,21 @@ class View:
                 compile=self.network.compile,
             ) as session,
             ViewerServer(
-                PageScenes(session), page_writers(), self.host, self.port, saver=PageFiles()
+                PageScenes(session, offer), page_writers(), self.host, self.port, saver=PageFiles()
             ) as server,
         ):
             if request is not None:
                 scene = self._reconstructed(session, request)
-                server.show(page_scene(scene))
+                server.show(page_scene(scene), f"{request.left.name} + {request.right.name}")
+            if opened is not None:
+                server.show(*opened)
             try:
                 tell(f"Open {server.url} in a browser. Ctrl+C ends.")
+                if server.url_elsewhere is not None:
+                    tell(
+                        f"On other machines: {server.url_elsewhere}\n"
+                        "Whoever has this address can use the page: pass it on with care."
+                    )
                 if self.open:
                     # Some systems' openers wait until the browser is closed.
                     threading.Thread(
@@ -102,6 +121,10 @@ class View:
         check_can_write(self.export)
         if (self.left is None) != (self.right is None):
             raise ValueError("Give both --left and --right, or neither.")
+        if self.scene is not None and (self.demo or self.left is not None):
+            raise ValueError("Give either a scene, or photos, or --demo.")
+        if self.scene is not None and self.export is not None:
+            raise ValueError("To convert a scene, use hisplat export.")
         if self.demo and (self.left is not None or self.known != CameraOptions()):
             raise ValueError("--demo brings its own photos and cameras.")
         if self.left is None and not self.demo and self.known != CameraOptions():

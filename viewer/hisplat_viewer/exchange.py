@@ -125,6 +125,6 @@ class SceneSource(Protocol):
 class SceneWriter(Protocol):
     """Makes the content of a file, in the world frame as it is."""
 
-    def __call__(self, gaussians: Gaussians) -> bytes:
+    def __call__(self, gaussians: Gaussians, /) -> bytes:
         """The whole file."""
         ...

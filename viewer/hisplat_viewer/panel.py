@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import viser
 
 from .exchange import SceneSource, SceneWriter
+from .history_panel import HistoryPanel
 from .look_panel import LookPanel
 from .photos_panel import PhotosPanel
 from .save_panel import SavePanel
@@ -37,6 +38,7 @@ class Panel:
         name = f"page-{client.client_id}"
         with client.atomic():
             self._photos = PhotosPanel(client, name, source, self._lock, self.show)
+            self._history = HistoryPanel(client, self._lock, self._show_again)
             self._look = LookPanel(client, self._lock)
             self._save = SavePanel(client, name, self._lock, self._look, writers, saver)
 
@@ -45,22 +47,31 @@ class Panel:
         """Whether anything is shown."""
         return self._scene is not None
 
-    def show(self, scene: Scene) -> None:
-        """Replaces what is shown.
+    def show(self, scene: Scene, title: str) -> None:
+        """Replaces what is shown, and keeps it in the history by this title.
 
         Raises:
             ValueError: if there is nothing to show.
         """
         with self._lock:
-            self._look.show(scene)
-            self._save.show(scene)
-            self._photos.say(scene.summary, scene.warnings)
-            self._scene = scene
+            self._replace(scene)
+            self._history.add(scene, title)
 
     def close(self) -> None:
-        """The browser has left: nothing more is asked for or expected."""
+        """The browser has left: nothing more is asked for, expected or kept."""
+        self._photos.close()
         with self._lock:
-            self._photos.close()
+            self._history.clear()
             self._look.close()
             self._save.close()
             self._scene = None
+
+    def _show_again(self, scene: Scene) -> None:
+        with self._lock:
+            self._replace(scene)
+
+    def _replace(self, scene: Scene) -> None:
+        self._look.show(scene)
+        self._save.show(scene)
+        self._photos.say(scene.summary, scene.warnings)
+        self._scene = scene

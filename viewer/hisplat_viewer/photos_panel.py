@@ -1,24 +1,16 @@
-"""The controls that turn photos into a scene: uploads, lens, start, progress, status."""
+"""The controls that turn photos into a scene: photos, choices, start, cancel, progress."""
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import viser
-from jaxtyping import UInt8
 
-from .exchange import PhotoPair, SceneSource, Upload
-from .paragraphs import ERROR_COLOR, WARNING_COLOR, paragraph
+from .exchange import ExamplePair, PhotoPair, SceneSource
+from .photo_slots import PhotoSlots
+from .request_status import RequestStatus
 from .scene import Scene
 
-LARGEST_UPLOAD = 64 * 1024 * 1024
-"""Bytes; the largest phone photos have about 30 MB."""
-THUMBNAIL_LONG_SIDE = 160
-GAP = 8
-EMPTY_GRAY = 241
-SIDES = ("Left", "Right")
 LENS_AUTOMATIC, LENS_FOV, LENS_FOCAL = "Automatic", "Field of view (°)", "Focal length (px)"
 LENS_START = {LENS_FOV: 65.0, LENS_FOCAL: 1000.0}
 
@@ -26,12 +18,16 @@ LENS_START = {LENS_FOV: 65.0, LENS_FOCAL: 1000.0}
 class PhotosPanel:
     """A folder of controls, with one browser's photos and its request for a scene.
 
+    A request is made and withdrawn without the page's lock, which the listener of the request
+    takes; a lock of its own makes sure that what is awaited is what was asked for last.
+
     Args:
         client: The browser.
         name: What the source knows this browser by.
-        source: Makes scenes from uploaded photos.
+        source: Makes scenes from photos.
         lock: Of the browser's page; held by callbacks.
-        on_scene: Shows a scene, and may refuse it with a ValueError; called with the lock held.
+        on_scene: Shows a scene of this title, and may refuse it with a ValueError; called with the
+            lock held.
     """
 
     def __init__(
@@ -40,102 +36,109 @@ class PhotosPanel:
         name: str,
         source: SceneSource,
         lock: threading.RLock,
-        on_scene: Callable[[Scene], None],
+        on_scene: Callable[[Scene, str], None],
     ) -> None:
-        self._client = client
         self._name = name
         self._source = source
         self._lock = lock
         self._on_scene = on_scene
+        self._asking = threading.Lock()
         self._awaited: _Answer | None = None
-        gui = client.gui
-        with gui.add_folder("Photos"):
-            self._uploads = [self._add_upload(side) for side in SIDES]
-            self._thumbnails = gui.add_image(_side_by_side([None, None]), visible=False)
-            self._lens = gui.add_dropdown(
-                "Lens",
-                (LENS_AUTOMATIC, LENS_FOV, LENS_FOCAL),
-                hint="Automatic takes it from the photo's EXIF data, or assumes a usual phone lens",
+        self._closed = False
+        with client.gui.add_folder("Photos"):
+            self._photos = PhotoSlots(client, source, lock, self._photos_changed)
+            self._add_choices(client.gui)
+            self._start = client.gui.add_button(
+                "Reconstruct", icon=viser.Icon.PLAYER_PLAY, disabled=True
             )
-            self._lens_value = gui.add_number("Value", 0.0, min=0.0, step=0.1, visible=False)
-            self._start = gui.add_button("Reconstruct", icon=viser.Icon.PLAYER_PLAY, disabled=True)
-            self._bar = gui.add_progress_bar(0.0, visible=False)
-            self._status = gui.add_html(paragraph("Choose two photos of one scene."))
-        self._lens.on_update(self._lens_chosen)
-        self._start.on_click(self._reconstruct)
+            self._cancel = client.gui.add_button("Cancel", icon=viser.Icon.X, visible=False)
+            self._status = RequestStatus(client, "Choose two photos of one scene.")
+            for example in source.offer.examples:
+                button = client.gui.add_button(f"Try: {example.name}", color="gray")
+                button.on_click(partial(self._example_chosen, example))
+        self._start.on_click(self._started)
+        self._cancel.on_click(self._cancelled)
 
     def say(self, text: str, warnings: Sequence[str] = ()) -> None:
-        """Replaces the status; the caller holds the lock."""
-        doubts = [paragraph(warning, WARNING_COLOR) for warning in warnings]
-        self._status.content = "".join([paragraph(text), *doubts])
+        """Replaces the status unless a request is under way; the caller holds the lock."""
+        if self._awaited is None:
+            self._status.say(text, warnings)
 
     def close(self) -> None:
-        """The browser has left, nothing more is asked for; the caller holds the lock."""
-        self._awaited = None
-        self._source.withdraw(self._name)
+        """The browser has left, nothing more is asked for; the caller does not hold the lock."""
+        with self._asking:
+            with self._lock:
+                self._closed = True
+                self._awaited = None
+                self._photos.clear()
+            self._source.withdraw(self._name)
+
+    def hear_place(self, answer: "_Answer", ahead: int) -> None:
+        """Says how many come first, unless a newer request is awaited."""
+        with self._lock:
+            if answer is self._awaited:
+                self._status.wait(ahead)
 
     def hear_progress(self, answer: "_Answer", step: str, fraction: float) -> None:
         """Moves the bar, unless a newer request is awaited."""
         with self._lock:
             if answer is self._awaited:
-                self._bar.value = 100.0 * min(max(fraction, 0.0), 1.0)
-                self.say(f"{step[:1].upper()}{step[1:]} …")
+                self._status.go_on(step, fraction)
 
     def hear_scene(self, answer: "_Answer", scene: Scene) -> None:
         """Passes the scene on, unless a newer request is awaited."""
         with self._lock:
             if answer is self._awaited:
                 self._awaited = None
-                self._bar.visible = False
+                self._cancel.visible = False
+                times = self._status.finish()
                 try:
-                    self._on_scene(scene)
+                    self._on_scene(scene, answer.title)
                 except ValueError as error:
-                    self._complain(str(error))
+                    self._status.complain(str(error))
+                else:
+                    self._status.say(f"{scene.summary} ({times})", scene.warnings)
 
     def hear_failure(self, answer: "_Answer", message: str) -> None:
         """Says what went wrong, unless a newer request is awaited."""
         with self._lock:
             if answer is self._awaited:
                 self._awaited = None
-                self._bar.visible = False
-                self._complain(message)
+                self._cancel.visible = False
+                self._status.complain(message)
 
-    def _add_upload(self, side: str) -> "_PhotoSlot":
-        button = self._client.gui.add_upload_button(
-            f"{side} photo", icon=viser.Icon.PHOTO_UP, mime_type="image/*"
+    def _add_choices(self, gui: viser.GuiApi) -> None:
+        offer = self._source.offer
+        self._lens = gui.add_dropdown(
+            "Lens",
+            (LENS_AUTOMATIC, LENS_FOV, LENS_FOCAL),
+            hint="Automatic takes it from the photo's EXIF data, or assumes a usual phone lens",
         )
-        slot = _PhotoSlot(button)
-        button.on_upload(partial(self._photo_chosen, slot))
-        return slot
+        self._lens_value = gui.add_number("Value", 0.0, min=0.0, step=0.1, visible=False)
+        self._lens.on_update(self._lens_chosen)
+        self._model = gui.add_dropdown("Network", offer.models or ("",))
+        self._model.visible = len(offer.models) > 1
+        sizes = {f"{size} px": size for size in offer.sizes}
+        usual = next((label for label, size in sizes.items() if size == offer.size), None)
+        self._sizes: dict[str, int] = sizes
+        self._size = gui.add_dropdown(
+            "Working size",
+            tuple(sizes) or ("",),
+            initial_value=usual,
+            visible=len(sizes) > 1,
+            hint="The photos' longer side; twice the size takes four times as long",
+        )
 
-    def _photo_chosen(self, slot: "_PhotoSlot", event: viser.GuiEvent) -> None:
-        file = slot.button.value
-        upload = Upload(file.name, file.content)
-        try:
-            if len(upload.content) > LARGEST_UPLOAD:
-                raise ValueError(
-                    f"{file.name} has {len(file.content) / 2**20:.0f} MB; "
-                    f"at most {LARGEST_UPLOAD // 2**20} MB are accepted."
-                )
-            thumbnail = self._source.thumbnail(upload, THUMBNAIL_LONG_SIDE)
-        except (ValueError, OSError) as error:
-            with self._lock:
-                slot.upload = slot.thumbnail = None
-                self._show_thumbnails()
-                self._start.disabled = True
-                self._complain(str(error))
-            return
-        with self._lock:
-            slot.upload, slot.thumbnail = upload, thumbnail
-            self._show_thumbnails()
-            ready = all(s.upload is not None for s in self._uploads)
-            self._start.disabled = not ready
-            self.say("Ready." if ready else "Now the other photo.")
-
-    def _show_thumbnails(self) -> None:
-        thumbnails = [slot.thumbnail for slot in self._uploads]
-        self._thumbnails.visible = any(t is not None for t in thumbnails)
-        self._thumbnails.image = _side_by_side(thumbnails)
+    def _photos_changed(self, refused: str | None) -> None:
+        ready = None not in self._photos.uploads
+        self._start.disabled = not ready
+        if refused is not None:
+            if self._awaited is None:
+                self._status.complain(refused)
+        elif ready:
+            self.say("Ready.")
+        else:
+            self.say("Now the other photo.")
 
     def _lens_chosen(self, event: viser.GuiEvent) -> None:
         with self._lock:
@@ -143,42 +146,70 @@ class PhotosPanel:
             self._lens_value.label = self._lens.value
             self._lens_value.value = LENS_START.get(self._lens.value, 0.0)
 
-    def _reconstruct(self, event: viser.GuiEvent) -> None:
-        with self._lock:
-            left, right = (slot.upload for slot in self._uploads)
-            if left is None or right is None:
-                return
-            value = self._lens_value.value
-            pair = PhotoPair(
-                left,
-                right,
-                fov_degrees=value if self._lens.value == LENS_FOV else None,
-                focal_px=value if self._lens.value == LENS_FOCAL else None,
-            )
-            self._awaited = _Answer(self)
-            self._bar.value = 0.0
-            self._bar.visible = True
-            self.say("Waiting for its turn …")
-            self._source.request(self._name, pair, self._awaited)
+    def _started(self, event: viser.GuiEvent) -> None:
+        self._ask(self._chosen_pair)
 
-    def _complain(self, message: str) -> None:
-        self._status.content = paragraph(message, ERROR_COLOR)
+    def _example_chosen(self, example: ExamplePair, event: viser.GuiEvent) -> None:
+        pair = example.pair
 
+        def chosen() -> PhotoPair:
+            self._photos.fill(pair.left, pair.right)
+            self._start.disabled = False
+            if pair.fov_degrees is not None:
+                self._lens.value = LENS_FOV
+                self._lens_value.visible = True
+                self._lens_value.label = LENS_FOV
+                self._lens_value.value = pair.fov_degrees
+            return pair
 
-@dataclass
-class _PhotoSlot:
-    """One upload button and what came through it."""
+        self._ask(chosen)
 
-    button: viser.GuiUploadButtonHandle
-    upload: Upload | None = None
-    thumbnail: UInt8[np.ndarray, "height width 3"] | None = None
+    def _chosen_pair(self) -> PhotoPair | None:
+        left, right = self._photos.uploads
+        if left is None or right is None:
+            return None
+        value = self._lens_value.value
+        return PhotoPair(
+            left,
+            right,
+            fov_degrees=value if self._lens.value == LENS_FOV else None,
+            focal_px=value if self._lens.value == LENS_FOCAL else None,
+            model=self._model.value or None,
+            size=self._sizes.get(self._size.value),
+        )
+
+    def _ask(self, chosen: Callable[[], PhotoPair | None]) -> None:
+        with self._asking:
+            with self._lock:
+                pair = None if self._closed else chosen()
+                if pair is None:
+                    return
+                answer = self._awaited = _Answer(self, f"{pair.left.name} + {pair.right.name}")
+                self._cancel.visible = True
+                self._status.wait(0)
+            self._source.request(self._name, pair, answer)
+
+    def _cancelled(self, event: viser.GuiEvent) -> None:
+        with self._asking:
+            with self._lock:
+                if self._awaited is None:
+                    return
+                self._awaited = None
+                self._cancel.visible = False
+                self._status.finish()
+                self._status.say("Cancelled.")
+            self._source.withdraw(self._name)
 
 
 class _Answer:
     """The listener of one press of the button; the panel ignores all but the newest."""
 
-    def __init__(self, panel: PhotosPanel) -> None:
+    def __init__(self, panel: PhotosPanel, title: str) -> None:
+        self.title = title
         self._panel = panel
+
+    def waiting(self, ahead: int) -> None:
+        self._panel.hear_place(self, ahead)
 
     def progress(self, step: str, fraction: float) -> None:
         self._panel.hear_progress(self, step, fraction)
@@ -188,20 +219,3 @@ class _Answer:
 
     def failed(self, message: str) -> None:
         self._panel.hear_failure(self, message)
-
-
-def _side_by_side(
-    thumbnails: Sequence[UInt8[np.ndarray, "_h _w 3"] | None],
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Thumbnails in a row, each centred in a light square; an empty one for a missing photo."""
-    side = THUMBNAIL_LONG_SIDE
-    squares = []
-    for thumbnail in thumbnails:
-        square = np.full((side, side, 3), EMPTY_GRAY, dtype=np.uint8)
-        if thumbnail is not None:
-            height, width = thumbnail.shape[:2]
-            y, x = (side - height) // 2, (side - width) // 2
-            square[y : y + height, x : x + width] = thumbnail
-        squares.append(square)
-    gap = np.full((side, GAP, 3), 255, dtype=np.uint8)
-    return np.concatenate([squares[0], gap, squares[1]], axis=1)

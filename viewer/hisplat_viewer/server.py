@@ -14,11 +14,11 @@ from .gate import MOST_BROWSERS, Gate, guarded, is_local, new_token
 from .panel import Panel
 from .saving import SceneSaver
 from .scene import Scene
+from .theme import set_theme
 
 logger = logging.getLogger(__name__)
 
 TITLE = "HiSplat"
-BRAND_COLOR = (36, 99, 165)
 
 
 class _PrivateServer(viser.ViserServer):
@@ -60,7 +60,7 @@ class ViewerServer:
         self._source = source
         self._writers = dict(writers)
         self._saver = saver
-        self._start_scene: Scene | None = None
+        self._start_scene: tuple[Scene, str] | None = None
         self._panels: dict[int, Panel] = {}
         self._gone: set[int] = set()  # browsers that left before they had a panel
         self._lock = threading.Lock()  # guards the three fields above
@@ -74,9 +74,7 @@ class ViewerServer:
                 f"viser {viser.__version__} starts its web server in an unknown way, so that "
                 'nobody could be kept out. Use another: pip install "hisplat-app[viewer]"'
             )
-        self._server.gui.configure_theme(
-            show_logo=False, show_share_button=False, brand_color=BRAND_COLOR
-        )
+        set_theme(self._server.gui)
         self._server.scene.set_up_direction("-y")
         self._server.scene.world_axes.visible = False
         self._server.initial_camera.position = (0.0, 0.0, -1.0)
@@ -99,13 +97,13 @@ class ViewerServer:
         host = self._server.get_host()
         return self._address(socket.gethostname() if host in ("0.0.0.0", "::") else host)
 
-    def show(self, scene: Scene) -> None:
+    def show(self, scene: Scene, title: str = "First scene") -> None:
         """Shows the scene to everybody who comes, and to those here who have none yet."""
         with self._lock:
-            self._start_scene = scene
+            self._start_scene = (scene, title)
             waiting = [panel for panel in self._panels.values() if not panel.has_scene]
         for panel in waiting:
-            panel.show(scene)
+            panel.show(scene, title)
 
     def wait(self) -> None:
         """Returns when the server is stopped."""
@@ -132,12 +130,12 @@ class ViewerServer:
         panel = Panel(client, self._source, self._writers, self._saver)
         with self._lock:
             self._panels[client.client_id] = panel
-            scene = self._start_scene
+            start = self._start_scene
             has_left = client.client_id in self._gone
         if has_left:
             self._left(client)
-        elif scene is not None and not panel.has_scene:
-            panel.show(scene)
+        elif start is not None and not panel.has_scene:
+            panel.show(*start)
 
     def _left(self, client: viser.ClientHandle) -> None:
         with self._lock:
