@@ -192,7 +192,7 @@ def test_no_other_file_is_served(private: ViewerServer, path: str):
 
 def test_a_viser_that_cannot_be_guarded_is_not_used(monkeypatch: pytest.MonkeyPatch):
     """As if viser had bound the server's class before we could replace it."""
-    real = viser.infra._infra.websockets
+    real = viser.infra._infra.websockets  # pyright: ignore[reportPrivateImportUsage]
     unreachable = types.SimpleNamespace(
         exceptions=real.exceptions,
         datastructures=real.datastructures,

@@ -17,7 +17,7 @@ GAP = 8
 EMPTY_GRAY = 241
 SIDES = ("Left", "Right")
 
-Thumbnail = UInt8[np.ndarray, "height width 3"]
+Thumbnail = UInt8[np.ndarray, "_height _width 3"]
 
 
 class PhotoSlots:
