@@ -49,6 +49,9 @@ class LayeredSettings:
     1/e as much for it."""
     color_radius_px: int = 16
     """Distance over which colours of the background are gathered."""
+    own_color_weight: float = 5.0
+    """Say of a cell's own pixels, where they lie no nearer than its background, against all
+    that was gathered around it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def layered_stages(
     middle_depth = background[..., ::4, ::4]
     middle_color = _background_color(prior, middle_depth, 4, settings)
     coarse_depth = -max_pool2d(-middle_depth, 2)
-    coarse_color = avg_pool2d(middle_color.flatten(0, 1), 2).unflatten(0, images.shape[:2])
+    coarse_color = _cell_means(middle_color, 2)
     padding = -(-round(settings.coarse_margin * max(images.shape[-2:])) // 8)
     agreement = torch.exp(-((prior.consistency_px / settings.agreement_px) ** 2)) * prior.trusted
     return (
@@ -136,14 +139,16 @@ def _background_color(
     cell: int,
     settings: LayeredSettings,
 ) -> Float[Tensor, "batch view 3 rows columns"]:
-    """Mean colour of the trusted pixels around a cell that lie near its (background) depth.
+    """Colour of what lies at a cell's (background) depth.
 
-    Where there are hardly any, the cell's own pixels count.
+    Trusted pixels around it that lie near that depth are gathered. The cell's own pixels, trusted
+    or not, weigh more if they are background themselves: what was gathered around would smear into
+    evenly coloured areas without a match, such as sky.
     """
     reach = settings.color_radius_px // cell
     known = prior.trusted[..., None, :, :]
     samples = torch.cat([prior.color, prior.inverse_depth[..., None, :, :], known], dim=2)
-    own = avg_pool2d(prior.color.flatten(0, 1), cell).unflatten(0, depth.shape[:2])
+    own = _cell_means(prior.color, cell)
     rows, columns = depth.shape[-2:]
     weight_sum = torch.full_like(depth, 1e-3)
     color_sum = own * 1e-3
@@ -159,7 +164,17 @@ def _background_color(
                     weight = torch.exp(-off.square() - near_by) * window[:, :, 4]
                     weight_sum += weight
                     color_sum += weight[:, :, None] * window[:, :, :3]
-    return color_sum / weight_sum[:, :, None]
+    gathered = color_sum / weight_sum[:, :, None]
+    surface = depth.repeat_interleave(cell, -2).repeat_interleave(cell, -1)
+    nearer = (prior.inverse_depth / surface - 1).clamp_min(0) / settings.color_tolerance
+    say = settings.own_color_weight * torch.exp(-nearer.square())[:, :, None]
+    return (gathered + _cell_means(say * prior.color, cell)) / (1 + _cell_means(say, cell))
+
+
+def _cell_means(
+    maps: Float[Tensor, "batch view channel height width"], cell: int
+) -> Float[Tensor, "batch view channel rows columns"]:
+    return avg_pool2d(maps.flatten(0, 1), cell).unflatten(0, maps.shape[:2])
 
 
 def layered_gaussians(stages: tuple[LayeredStage, ...], cameras: Cameras) -> Gaussians:

@@ -12,7 +12,7 @@ from hisplat_models.layered import (
     layered_gaussians,
     layered_stages,
 )
-from hisplat_models.matching import match_views
+from hisplat_models.matching import CANDIDATE_NAMES, match_views
 from hisplat_models.metrics import psnr
 from hisplat_models.rendering.cpu import CpuRenderer
 
@@ -112,3 +112,21 @@ def test_without_any_trusted_pixel_the_scene_stays_finite(scene):
     gaussians = layered_gaussians(layered_stages(unsure, images), cameras)
     for values in (gaussians.means, gaussians.scales, gaussians.harmonics, gaussians.opacities):
         assert torch.isfinite(values).all()
+
+
+@pytest.mark.parametrize(("push", "own"), [(1.0, True), (0.8, True), (1.5, False)])
+def test_unmatched_pixels_color_the_backdrop_unless_they_lie_before_it(scene, push, own):
+    """A green patch without a match, at, behind and before the depth of a white wall."""
+    images, cameras, _ = scene
+    prior = match_views(images, cameras)
+    wall = torch.full_like(prior.inverse_depth, 0.25)
+    patch = (..., slice(24, 40), slice(40, 56))
+    trusted, depth = torch.ones_like(prior.trusted), wall.clone()
+    trusted[patch], depth[patch] = False, 0.25 * push
+    color = torch.ones_like(prior.color)
+    color[patch] = torch.tensor([0.0, 1.0, 0.0])[:, None, None]
+    candidates = prior.candidates.clone()
+    candidates[:, :, CANDIDATE_NAMES.index("background")] = wall
+    made = replace(prior, trusted=trusted, inverse_depth=depth, color=color, candidates=candidates)
+    red = layered_stages(made, color)[1].color[0, :, 0, 7:9, 11:13]
+    assert (red < 0.25).all() if own else (red > 0.9).all()
