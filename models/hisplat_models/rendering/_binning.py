@@ -61,35 +61,45 @@ def sort_by_depth(indices, depths):
 
 @kernel
 def bin_pairs(order, rects, tiles_x, tiles_y):
-    """Tile lists: (first pair of each tile, Gaussian of each pair, gradient slot, first slot).
-
-    Pairs are ordered by tile and within it by depth. Slots are ordered by Gaussian, so all
-    slots of Gaussian n are ``first_slot[n]`` to ``first_slot[n + 1]``.
-    """
-    count = rects.shape[0]
+    """Tile lists: (first pair of each tile, Gaussian of each pair), by tile and then by depth."""
     starts = np.zeros(tiles_x * tiles_y + 1, np.uint32)
-    first_slot = np.empty(count + 1, np.uint32)
-    slot = 0
-    for n in range(count):
-        first_slot[n] = slot
+    for n in range(rects.shape[0]):
         for x in range(rects[n, 0], rects[n, 1]):
             for y in range(rects[n, 2], rects[n, 3]):
                 starts[y * tiles_x + x + 1] += 1
-                slot += 1
-    first_slot[count] = slot
     for tile in range(tiles_x * tiles_y):
         starts[tile + 1] += starts[tile]
     fill = starts[:-1].copy()
-    gaussian_of = np.empty(slot, np.uint32)
-    slot_of = np.empty(slot, np.uint32)
+    gaussian_of = np.empty(starts[-1], np.uint32)
     for rank in range(order.shape[0]):
         n = order[rank]
-        slot = first_slot[n]
         for x in range(rects[n, 0], rects[n, 1]):
             for y in range(rects[n, 2], rects[n, 3]):
                 pair = fill[y * tiles_x + x]
                 fill[y * tiles_x + x] = pair + np.uint32(1)
                 gaussian_of[pair] = n
-                slot_of[pair] = slot
-                slot += np.uint32(1)
-    return starts, gaussian_of, slot_of, first_slot
+    return starts, gaussian_of
+
+
+@kernel
+def gradient_slots(starts, gaussian_of, rects, tiles_x):
+    """A place for the gradients of each pair: (slot of each pair, first slot of each Gaussian).
+
+    Slots are ordered by Gaussian, so all slots of Gaussian n are ``first_slot[n]`` to
+    ``first_slot[n + 1]``.
+    """
+    count = rects.shape[0]
+    first_slot = np.empty(count + 1, np.uint32)
+    slot = 0
+    for n in range(count):
+        first_slot[n] = slot
+        slot += (rects[n, 1] - rects[n, 0]) * (rects[n, 3] - rects[n, 2])
+    first_slot[count] = slot
+    slot_of = np.empty(slot, np.uint32)
+    for tile in range(starts.shape[0] - 1):
+        x, y = tile % tiles_x, tile // tiles_x
+        for pair in range(np.int64(starts[tile]), np.int64(starts[tile + 1])):
+            n = gaussian_of[pair]
+            column, row = x - rects[n, 0], y - rects[n, 2]
+            slot_of[pair] = first_slot[n] + column * (rects[n, 3] - rects[n, 2]) + row
+    return slot_of, first_slot

@@ -16,6 +16,7 @@ from ._binning import (
     TILE_PIXELS,
     TILE_WIDTH,
     bin_pairs,
+    gradient_slots,
     sort_by_depth,
     visible_indices,
 )
@@ -154,8 +155,7 @@ class _View:
     records: Array
     starts: Array
     gaussian_of: Array
-    slot_of: Array
-    first_slot: Array
+    rects: Array
     state: Array
 
 
@@ -213,7 +213,7 @@ def _draw(
     else:
         order = order[np.argsort(depths[order], kind="stable")]
     tiles_x, tiles = shared.tiles_x, shared.tiles_x * shared.tiles_y
-    starts, gaussian_of, slot_of, first_slot = bin_pairs(order, rects, tiles_x, shared.tiles_y)
+    starts, gaussian_of = bin_pairs(order, rects, tiles_x, shared.tiles_y)
     state = np.empty((tiles if keep else 0, 2 * TILE_PIXELS), dtype)
 
     def blend_range(first: int, last: int) -> None:
@@ -223,7 +223,7 @@ def _draw(
         )  # fmt: skip
 
     for_ranges(tiles, TILES_AT_ONCE, blend_range)
-    return _View(records, starts, gaussian_of, slot_of, first_slot, state)
+    return _View(records, starts, gaussian_of, rects, state)
 
 
 def _gradients_of_all(
@@ -265,11 +265,12 @@ def _gradients(
     d_scene: list[Array],
 ) -> Array:
     """Adds one view's gradients to ``d_scene`` and gives the pose's upper three rows."""
-    slots = np.empty((len(view.slot_of), SLOT), scene[0].dtype)
+    slot_of, first_slot = gradient_slots(view.starts, view.gaussian_of, view.rects, shared.tiles_x)
+    slots = np.empty((len(slot_of), SLOT), scene[0].dtype)
 
     def blend_range(first: int, last: int) -> None:
         blend_gradients(
-            first, last, view.records, view.starts, view.gaussian_of, view.slot_of,
+            first, last, view.records, view.starts, view.gaussian_of, slot_of,
             shared.tiles_x, shared.settings, shared.background, *d_images, view.state, slots,
         )  # fmt: skip
 
@@ -279,7 +280,7 @@ def _gradients(
 
     def project_range(start: int, stop: int) -> None:
         project_gradients(
-            start, stop, view.first_slot, slots, needs, *scene, pose, intrinsics,
+            start, stop, first_slot, slots, needs, *scene, pose, intrinsics,
             float(shared.height), float(shared.width), shared.settings, *d_scene,
             d_poses[start // GAUSSIANS_AT_ONCE],
         )  # fmt: skip
