@@ -13,7 +13,7 @@ from hisplat_models.inference import Precision, prepare
 from hisplat_models.network import HiSplat
 
 from .reconstruction import Device, PhotoBytes, Reconstruction, choose_device, reconstruct
-from .session import Session
+from .session import MOST_WAITING, Session, Work
 from .step_clock import Progress
 
 WARM_UP_SIDE = 64
@@ -47,6 +47,7 @@ class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
         warm_up: Whether to compile everything on a tiny pair before the first request.
         precision: Of the networks; see ``hisplat_models.inference.prepare``.
         compile: Whether to compile the networks; the same.
+        most_waiting: How many clients may wait at a time.
     """
 
     def __init__(
@@ -57,8 +58,12 @@ class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
         warm_up: bool,
         precision: Precision = "fp32",
         compile: bool = False,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
-        super().__init__(lambda: _prepared(model, device, size, warm_up, precision, compile))
+        def prepare_worker() -> Work[ReconstructionRequest, Reconstruction]:
+            return _prepared(model, device, size, warm_up, precision, compile)
+
+        super().__init__(prepare_worker, most_waiting)
 
 
 def _prepared(

@@ -115,7 +115,7 @@ class Session(Generic[RequestT, ResultT]):
                 raise RuntimeError("The session is closed.")
             if client not in self._waiting and len(self._waiting) >= self._most_waiting:
                 raise SessionFullError(
-                    f"{len(self._waiting)} others are waiting, more are not accepted. "
+                    f"The queue is full: {len(self._waiting)} wait already. "
                     "Try again in some minutes."
                 )
             self._cancel_running(client)

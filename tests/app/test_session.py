@@ -242,7 +242,7 @@ def test_a_full_session_refuses_newcomers_but_not_those_who_wait(gate: Gate) -> 
         submitted(session, "a", "a1")
         gate.wait_until_started()
         old, other = submitted(session, "b", "b1"), submitted(session, "c", "c1")
-        with pytest.raises(SessionFullError, match="2 others are waiting"):
+        with pytest.raises(SessionFullError, match="2 wait already"):
             submitted(session, "d", "d1")
         new = submitted(session, "b", "b2")
         assert old.outcome == ("cancelled",)

@@ -1,0 +1,167 @@
+"""The page's door to the session: what it refuses, survives and keeps apart."""
+
+import io
+import struct
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks.load import Answer, Crowd, Load
+from hisplat_app import reconstruction_session
+from hisplat_app.page_scenes import INTERNAL_ERROR, PageScenes, page_offer
+from hisplat_app.reconstruction_session import ReconstructionSession
+from hisplat_viewer import PhotoPair, SceneSource, Upload
+
+SIZE = 64
+WAIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def session(weights: Path) -> Iterator[ReconstructionSession]:
+    with ReconstructionSession(str(weights), "cpu", SIZE, warm_up=False) as session:
+        yield session
+
+
+@pytest.fixture
+def scenes(session: ReconstructionSession, weights: Path) -> PageScenes:
+    return PageScenes(session, page_offer(str(weights), SIZE))
+
+
+@pytest.fixture
+def pair(demo_photos: tuple[Image.Image, Image.Image]) -> PhotoPair:
+    left, right = (Upload(f"{i}.png", png(photo)) for i, photo in enumerate(demo_photos))
+    return PhotoPair(left, right, fov_degrees=59.5)
+
+
+def png(photo: Image.Image) -> bytes:
+    content = io.BytesIO()
+    photo.save(content, "PNG", compress_level=1)
+    return content.getvalue()
+
+
+def asked(scenes: PageScenes, pair: PhotoPair, client: str = "somebody") -> Answer:
+    answer = Answer()
+    scenes.request(client, pair, answer)
+    assert answer.ended.wait(WAIT_S)
+    return answer
+
+
+def test_page_scenes_are_a_source_with_an_example(scenes: PageScenes):
+    assert isinstance(scenes, SceneSource)
+    (example,) = scenes.offer.examples
+    for photo in (example.pair.left, example.pair.right):
+        assert scenes.thumbnail(photo, 160).shape == (120, 160, 3)
+
+
+def test_a_working_size_can_be_chosen(scenes: PageScenes, pair: PhotoPair):
+    chosen = PhotoPair(pair.left, pair.right, pair.fov_degrees, size=256)
+    scene = asked(scenes, chosen).scene
+    assert scene is not None
+    assert scene.photos is not None
+    assert scene.photos.shape[-1] == 256
+
+
+@pytest.mark.parametrize("model", ["/etc/passwd", "hf://owner/repo/file", "../weights"])
+def test_only_offered_networks_are_loaded(scenes: PageScenes, pair: PhotoPair, model: str):
+    hostile = PhotoPair(pair.left, pair.right, model=model)
+    assert asked(scenes, hostile).message == "There is no such network to choose."
+
+
+@pytest.mark.parametrize("size", [-1, 0, 63, 100_000])
+def test_only_offered_sizes_are_computed(scenes: PageScenes, pair: PhotoPair, size: int):
+    hostile = PhotoPair(pair.left, pair.right, size=size)
+    assert asked(scenes, hostile).message == "There is no such working size to choose."
+
+
+def test_a_full_queue_says_so(weights: Path, pair: PhotoPair, monkeypatch: pytest.MonkeyPatch):
+    began, go_on = threading.Event(), threading.Event()
+
+    def held(*photos: object, **options: object) -> object:
+        began.set()
+        assert go_on.wait(WAIT_S)
+        raise ValueError("held up")
+
+    monkeypatch.setattr(reconstruction_session, "reconstruct", held)
+    with ReconstructionSession(str(weights), "cpu", SIZE, warm_up=False, most_waiting=1) as session:
+        scenes = PageScenes(session, page_offer(str(weights), SIZE))
+        first, second, third = Answer(), Answer(), Answer()
+        scenes.request("a", pair, first)
+        assert began.wait(WAIT_S)
+        scenes.request("b", pair, second)
+        scenes.request("c", pair, third)
+        assert third.message is not None
+        assert "1 wait already" in third.message
+        go_on.set()
+        assert second.ended.wait(WAIT_S)
+        assert first.message == second.message == "held up"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("secret"), MemoryError(), KeyError("secret")])
+def test_a_crash_of_one_reconstruction_leaves_the_others_alone(
+    scenes: PageScenes, pair: PhotoPair, error: Exception, monkeypatch: pytest.MonkeyPatch
+):
+    def crash(*photos: object, **options: object) -> None:
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(reconstruction_session, "reconstruct", crash)
+        assert asked(scenes, pair).message == INTERNAL_ERROR
+    assert asked(scenes, pair).scene is not None
+
+
+def test_a_photo_that_would_fill_the_memory_is_refused(scenes: PageScenes):
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    bomb += chunk(b"IDAT", zlib.compress(bytes(1_000_000))) + chunk(b"IEND", b"")
+    with pytest.raises(ValueError, match="too large"):
+        scenes.thumbnail(Upload("bomb.png", bomb), 160)
+
+
+class OpenedFiles:
+    """The paths that this process opens, once it is asked to watch."""
+
+    def __init__(self) -> None:
+        self.watching = False
+        self.paths: list[str] = []
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple) -> None:
+        if self.watching and event in ("open", "os.mkdir", "os.rename", "os.remove"):
+            self.paths.append(str(arguments[0]))
+        if self.watching and event.startswith("tempfile."):
+            self.paths.append(f"temporary: {arguments[0]}")
+
+
+def test_names_of_photos_never_reach_the_file_system(scenes: PageScenes, pair: PhotoPair):
+    names = ("/etc/passwd", "../../evil<b>.png")
+    left, right = (
+        Upload(name, photo.content)
+        for name, photo in zip(names, (pair.left, pair.right), strict=True)
+    )
+    opened = OpenedFiles()
+    opened.watching = True
+    try:
+        scenes.thumbnail(left, 160)
+        scene = asked(scenes, PhotoPair(left, right, 59.5)).scene
+    finally:
+        opened.watching = False
+    assert scene is not None
+    assert not [p for p in opened.paths if "passwd" in p or "evil" in p or "temporary" in p]
+
+
+def test_a_crowd_gets_its_own_scenes_and_all_of_them(scenes: PageScenes):
+    load = Load(clients=4, requests=2, size=SIZE, photo_side=160, patience_s=WAIT_S)
+    figures = Crowd(scenes, load).run()
+    assert figures.answered == 8
+    assert figures.lost == figures.mixed_up == figures.failed == 0
+    assert figures.replaced == 2
+    assert 1 <= figures.farthest_place <= 4
