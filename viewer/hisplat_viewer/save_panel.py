@@ -163,6 +163,8 @@ class SavePanel:
 
     def _scene_file(self, view: SceneView) -> Order:
         ending, gaussians = self._format.value, self._gaussians(view)
+        if ending not in self._writers:  # a browser can send anything
+            raise ValueError("There is no such format of scenes.")
         return f"scene{ending}", lambda _: self._writers[ending](gaussians)
 
     def _camera_file(self, saver: SceneSaver, view: SceneView) -> Order:

@@ -51,7 +51,7 @@ class VideoControls:
         self._count = gui.add_html("", visible=False)
         self._seconds = gui.add_number("Seconds", SECONDS, min=0.1, max=MOST_SECONDS, step=0.1)
         self._side = gui.add_number("Long side (px)", SIDE, min=16, max=LARGEST_SIDE, step=1)
-        self._ending = gui.add_dropdown("Format", ENDINGS)
+        self._ending = gui.add_dropdown("Video format", ENDINGS)
         self._path.on_update(lambda _: self._refresh())
         self._add.on_click(lambda _: self._add_keyframe())
         self._clear.on_click(lambda _: self._set_keyframes([]))
@@ -83,6 +83,8 @@ class VideoControls:
             ValueError: if a number is out of range, or there are too few keyframes.
         """
         path, side = PATHS[self._path.value], checked_side(self._side.value, LARGEST_SIDE)
+        if self._ending.value not in ENDINGS:  # a browser can send anything
+            raise ValueError("There is no such format of videos.")
         seconds = float(self._seconds.value)
         if not 0 < seconds <= MOST_SECONDS:
             raise ValueError(f"Expected a video of at most {MOST_SECONDS:g} s, got {seconds:g}.")
