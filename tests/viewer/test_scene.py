@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import matrix_to_quaternion
 from hisplat_models.rendering import create_renderer
 from hisplat_viewer.scene import MEDIAN_DEPTH, DisplayFrame, Scene
@@ -12,9 +13,14 @@ from hisplat_viewer.scene import MEDIAN_DEPTH, DisplayFrame, Scene
 HEIGHT, WIDTH = 24, 32
 
 
+def cameras_of(scene: Scene) -> Cameras:
+    assert scene.cameras is not None
+    return scene.cameras
+
+
 def test_left_camera_is_the_origin_and_median_depth_is_fixed(scene: Scene):
     frame = DisplayFrame.of(scene)
-    left, right = frame.poses(scene.cameras)
+    left, right = frame.poses(cameras_of(scene))
     np.testing.assert_allclose(left.position, 0, atol=1e-3)
     np.testing.assert_allclose(left.wxyz, [1, 0, 0, 0], atol=1e-4)
     np.testing.assert_allclose(left.forward, [0, 0, 1], atol=1e-4)
@@ -33,16 +39,16 @@ def test_display_keeps_the_picture(scene: Scene):
     """Moving Gaussians and cameras alike changes no pixel."""
     frame = DisplayFrame.of(scene)
     renderer = create_renderer("cpu")
-    world = renderer(scene.gaussians[None], scene.cameras[None], (HEIGHT, WIDTH)).color
-    moved = scene.cameras.transformed(frame.world_to_view).scaled(frame.scale)
+    world = renderer(scene.gaussians[None], cameras_of(scene)[None], (HEIGHT, WIDTH)).color
+    moved = cameras_of(scene).transformed(frame.world_to_view).scaled(frame.scale)
     shown = renderer(frame.gaussians(scene.gaussians)[None], moved[None], (HEIGHT, WIDTH)).color
     torch.testing.assert_close(shown, world, atol=2e-3, rtol=0)
 
 
 def test_poses_match_the_cameras(scene: Scene):
     frame = DisplayFrame.of(scene)
-    moved = scene.cameras.transformed(frame.world_to_view)
-    for pose, matrix in zip(frame.poses(scene.cameras), moved.camera_to_world, strict=True):
+    moved = cameras_of(scene).transformed(frame.world_to_view)
+    for pose, matrix in zip(frame.poses(cameras_of(scene)), moved.camera_to_world, strict=True):
         expected = matrix_to_quaternion(matrix[:3, :3]).numpy()
         np.testing.assert_allclose(pose.wxyz, expected, atol=1e-5)
         np.testing.assert_allclose(pose.up, -matrix[:3, 1].numpy(), atol=1e-5)
@@ -52,17 +58,17 @@ def test_poses_match_the_cameras(scene: Scene):
 
 @pytest.mark.parametrize("aspect", [0.5, 4 / 3, 3.0])
 def test_whole_photo_fits_into_any_window(scene: Scene, aspect: float):
-    pose = DisplayFrame.of(scene).poses(scene.cameras)[0]
+    pose = DisplayFrame.of(scene).poses(cameras_of(scene))[0]
     half_height = math.tan(pose.fov_y_showing_all(aspect) / 2)
     assert half_height >= math.tan(pose.fov_y / 2) - 1e-9
     assert half_height * aspect >= math.tan(pose.fov_x / 2) - 1e-9
 
 
 def test_scene_behind_the_camera_is_refused(scene: Scene):
-    back = scene.cameras.camera_to_world.clone()
+    back = cameras_of(scene).camera_to_world.clone()
     back[:, :3, :3] = back[:, :3, :3] @ torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
     with pytest.raises(ValueError, match="in front of the left camera"):
-        DisplayFrame.of(replace(scene, cameras=replace(scene.cameras, camera_to_world=back)))
+        DisplayFrame.of(replace(scene, cameras=replace(cameras_of(scene), camera_to_world=back)))
 
 
 def test_scene_without_cameras_is_whole_in_the_first_view(scene: Scene):

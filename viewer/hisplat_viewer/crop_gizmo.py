@@ -14,6 +14,8 @@ from .scene import DisplayFrame
 
 ENDS = (0.01, 0.99)
 """Shares of the Gaussians before and behind the box's sides at first."""
+ENOUGH = 20_000
+"""As many Gaussians tell where the sides are."""
 MARGIN = 1.02
 GIZMO_SHARE = 0.35
 COLOR = (242, 153, 74)
@@ -31,7 +33,8 @@ class CropGizmo:
     def __init__(
         self, client: viser.ClientHandle, name: str, centers: Float[np.ndarray, "n 3"]
     ) -> None:
-        low, high = np.quantile(centers, ENDS, axis=0)
+        step = max(1, len(centers) // ENOUGH)
+        low, high = np.quantile(centers[::step], ENDS, axis=0)
         self.size = np.maximum(MARGIN * (high - low), 1e-3)
         """Lengths of the edges, display units."""
         with client.atomic():

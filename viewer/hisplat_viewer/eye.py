@@ -9,8 +9,6 @@ from .scene import MEDIAN_DEPTH, DisplayPose
 BACK = 0.14 * MEDIAN_DEPTH
 UP = 0.06 * MEDIAN_DEPTH
 """How far behind and above the photographers the overview is."""
-STEP_BACK, STEP_UP = 0.05 * MEDIAN_DEPTH, 0.02 * MEDIAN_DEPTH
-"""How far behind and above the left photographer the first view is."""
 ARRIVED_WITHIN = 0.002 * MEDIAN_DEPTH
 FOV_WITHOUT_PHOTOS = float(np.radians(60.0))
 AXES = {
@@ -54,15 +52,13 @@ class Eye:
         self.first_view()
 
     def first_view(self) -> None:
-        """A step behind the left photo, or before the whole scene: nearly what the photo shows."""
+        """Where the left photo was taken, or before the whole scene."""
         if not self._poses:
             middle = np.array([0.0, 0.0, MEDIAN_DEPTH])
             forward = AXES["+y"] if self._up[2] else AXES["+z"]
             self._look(middle - MEDIAN_DEPTH * forward, middle, FOV_WITHOUT_PHOTOS)
             return
-        left = self._poses[0]
-        eye = left.position - STEP_BACK * left.forward + STEP_UP * left.up
-        self._look(eye, left.position + MEDIAN_DEPTH * left.forward, self._fov(left))
+        self.stand_at(0)
 
     def overview(self) -> None:
         """Behind and above all cameras, so that they are in the picture."""

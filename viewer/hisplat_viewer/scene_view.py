@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import viser
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, UInt8, UInt32
 
 from hisplat_models.gaussian_filters import Filters, filtered, kept
 from hisplat_models.gaussians import Gaussians
@@ -17,7 +17,7 @@ from .photo_errors import PhotoErrors
 from .photo_overlay import Overlaid, PhotoOverlay
 from .scene import DisplayFrame, Scene
 from .shading import Shade, error_colors, shaded
-from .splats import LevelSplats
+from .splats import BUFFER_MULTIPLE, ROW_WORDS, LevelSplats, drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +203,8 @@ class _ShownLevel:
         self._client = client
         self._name = name
         self._handle: viser.GaussianSplatHandle | None = None
-        self._sent: tuple[Shade, bool, float] | None = None
+        self._style: tuple[Shade, bool, float] | None = None
+        self._rows = np.zeros((0, ROW_WORDS), np.uint32)
         self._keep = np.zeros(0, bool)
 
     def show(
@@ -213,10 +214,13 @@ class _ShownLevel:
         if not keep.any():
             self.hide()
             return
-        wanted = (look.shade, look.points, look.filters.scale)
-        if wanted != self._sent or not np.array_equal(keep, self._keep):
-            self._send(keep, colors[self.splats.indices], look)
-            self._sent, self._keep = wanted, keep
+        style = (look.shade, look.points, look.filters.scale)
+        if style != self._style:
+            rgbs = colors[self.splats.indices]
+            self._rows = self.splats.rows(rgbs, look.filters.scale, look.points)
+        if style != self._style or not np.array_equal(keep, self._keep):
+            self._style, self._keep = style, keep
+            self._send(drawn(self._rows, keep))
         if self._handle is not None and not self._handle.visible:
             self._handle.visible = True
 
@@ -231,15 +235,18 @@ class _ShownLevel:
         if self._handle is not None and self._handle.visible:
             self._handle.visible = False
 
-    def _send(
-        self, keep: Bool[np.ndarray, "n"], colors: UInt8[np.ndarray, "n 3"], look: Look
-    ) -> None:
-        splats = self.splats.splats(keep, colors, look.filters.scale, look.points)
-        arrays = (splats.centers, splats.covariances, splats.rgbs, splats.opacities)
+    def _send(self, rows: UInt32[np.ndarray, "n 8"]) -> None:
         if self._handle is None:
-            self._handle = self._client.scene.add_gaussian_splats(self._name, *arrays)
-        else:
-            self._handle.set_gaussians(*arrays)
+            nothing = np.zeros((BUFFER_MULTIPLE, 3))
+            self._handle = self._client.scene.add_gaussian_splats(
+                self._name,
+                nothing,
+                np.zeros((BUFFER_MULTIPLE, 3, 3)),
+                nothing,
+                np.zeros((BUFFER_MULTIPLE, 1)),
+            )
+        # One assignment of whole rows is several times faster than viser's setters.
+        self._handle.buffer = rows
 
 
 def _pixels(image: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
