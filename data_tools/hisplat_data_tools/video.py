@@ -17,12 +17,15 @@ _TAGS = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "iec
 ENCODERS: dict[str, list[str]] = {
     ".mp4": [
         *("-vf", _RGB_TO_VIDEO, *_TAGS, "-color_range", "tv"),
-        *("-c:v", "libx264", "-preset", "fast", "-crf", "18", "-movflags", "+faststart"),
+        # As good and as small as "fast" with 18, in half the time.
+        *("-c:v", "libx264", "-preset", "veryfast", "-crf", "17", "-movflags", "+faststart"),
         *("-f", "mp4"),
     ],
     ".webm": [
         *("-vf", _RGB_TO_VIDEO, *_TAGS, "-color_range", "tv"),
-        *("-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-cpu-used", "4", "-row-mt", "1"),
+        # "realtime" makes files a sixth larger in less than half the time.
+        *("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "5", "-row-mt", "1"),
+        *("-crf", "24", "-b:v", "0"),
         *("-f", "webm"),
     ],
     # A palette for each frame: the best for one picture, and frames need not be kept for it.
