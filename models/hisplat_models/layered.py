@@ -30,17 +30,17 @@ class LayeredSettings:
     """Added for perfect agreement."""
     agreement_px: float = 1.5
     """Left-right error at which 1/e of it is left."""
-    middle_push: float = 0.9
+    middle_push: float = 0.92
     """Factor on the background's inverse depth, quarter resolution."""
     middle_sigma_px: float = 1.0
     """Standard deviation at quarter resolution."""
-    middle_opacity: float = 0.9
+    middle_opacity: float = 0.97
     """Opacity at quarter resolution."""
     coarse_push: float = 0.5
     """Factor on the background's inverse depth, eighth resolution."""
     coarse_sigma_px: float = 1.0
     """Standard deviation at eighth resolution."""
-    coarse_opacity: float = 0.9
+    coarse_opacity: float = 0.97
     """Opacity at eighth resolution."""
     coarse_margin: float = 0.2
     """Width of the border around the coarsest level, share of the photo's long side."""
