@@ -16,8 +16,10 @@ from PIL import Image
 
 from hisplat_app.drawing import SceneDrawer
 from hisplat_app.page_files import PageFiles, distinct_names, harmless_stem, photo_cameras
+from hisplat_app.page_scenes import page_writers
 from hisplat_data_tools.cameras_json import from_cameras, read_cameras
 from hisplat_data_tools.depth_maps import from_depth_png_bytes
+from hisplat_data_tools.scene_files import SCENE_WRITERS, scene_from_bytes
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import Gaussians
 from hisplat_viewer import PhotoCameras, SceneSaver, VideoPlan
@@ -84,6 +86,24 @@ def frames_of(content: bytes, ending: str, folder: Path) -> list[np.ndarray]:
 
 def test_page_files_are_a_saver():
     assert isinstance(PageFiles(), SceneSaver)
+
+
+def test_page_offers_every_format_of_scenes():
+    assert set(page_writers()) == set(SCENE_WRITERS)
+
+
+@pytest.mark.parametrize("ending", SCENE_WRITERS)
+def test_scene_in_each_format_is_read(ending: str, wall: Gaussians):
+    content = page_writers()[ending](wall)
+    if ending == ".glb":
+        points = pytest.importorskip("trimesh").load(io.BytesIO(content), file_type="glb")
+        assert sum(len(cloud.vertices) for cloud in points.geometry.values()) == wall.count
+        return
+    read = scene_from_bytes(content, f"scene{ending}")
+    order = [torch.argsort(g.means @ torch.tensor([100.0, 1.0, 0.0])) for g in (read, wall)]
+    torch.testing.assert_close(
+        read.means[order[0]], wall.means[order[1]], atol=5e-3, rtol=0, check_dtype=False
+    )
 
 
 @pytest.mark.parametrize("kind", ["cameras.json", "transforms.json"])

@@ -214,6 +214,7 @@ class SavePanel:
     def _told(self, step: str, fraction: float) -> None:
         # Without the lock: whoever holds it may be waiting for a picture.
         self._bar.value = 100.0 * min(max(fraction, 0.0), 1.0)
+        self._say(f"{step[:1].upper()}{step[1:]} …")
 
     def _ended(self, name: str, outcome: bytes | Exception) -> None:
         with self._lock:
