@@ -23,7 +23,7 @@ SHADES: dict[str, Shade] = {
     "Level": "level",
     "Error": "error",
 }
-LIGHT_BACKGROUND, DARK_BACKGROUND = (255, 255, 255), (17, 17, 17)
+LIGHT_BACKGROUND, DARK_BACKGROUND = (255, 255, 255), (20, 20, 20)
 LEVELS_ORDER, VIEW_ORDER = 0.0, 1.0
 """What is made anew for each scene stays above the rest, whose order is a running number."""
 
