@@ -50,7 +50,12 @@ class CropGizmo:
 
     def on_moved(self, moved: Callable[[], None]) -> None:
         """Calls ``moved`` when the user has let go of the box."""
-        self._gizmo.on_drag_end(lambda _: moved())
+
+        def heard(event: viser.TransformControlsEvent) -> None:
+            if event.phase == "end":
+                moved()
+
+        self._gizmo.on_update(heard)
 
     def show(self, visible: bool, share: Float[np.ndarray, "3"]) -> None:
         """Shows or hides the box; its edges are ``share`` of what they were at first."""

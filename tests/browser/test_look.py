@@ -1,0 +1,228 @@
+"""What the controls for looking do to the picture, in a real browser."""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from playwright.sync_api import Browser, Page, expect
+
+from hisplat_app.page_scenes import file_scene, page_scene
+from hisplat_app.reconstruction import reconstruct
+from hisplat_models.config import PRESETS
+from hisplat_models.network import HiSplat
+from hisplat_viewer import Offer, PhotoPair, Scene, SceneListener, Upload, ViewerServer
+from tests.browser.conftest import open_page
+from tests.browser.test_page import (
+    PAIR,
+    box,
+    difference,
+    keep_screenshot,
+    likeness,
+    photo_in_window,
+    picture,
+    settled,
+)
+
+CAMERAS = PAIR[0].parent / "cameras.json"
+SIZE = 64  # few enough splats for WebGL in software
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+
+class NoScenes:
+    """A source that is never asked."""
+
+    offer = Offer()
+
+    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
+        listener.failed("There is nothing here.")
+
+    def withdraw(self, client: str) -> None:
+        pass
+
+    def thumbnail(self, upload: Upload, long_side: int) -> np.ndarray:
+        raise ValueError(f"{upload.name} is no photo.")
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    """The bundled pair, by the network as it is before training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = HiSplat(PRESETS["hisplat-small"]).eval()
+    return page_scene(reconstruct(*PAIR, cameras=CAMERAS, model=network, size=SIZE))
+
+
+@pytest.fixture(scope="module")
+def server(scene: Scene) -> Iterator[ViewerServer]:
+    with ViewerServer(NoScenes(), {}, port=0) as server:
+        server.show(scene)
+        yield server
+
+
+@pytest.fixture
+def page(browser: Browser, server: ViewerServer) -> Iterator[Page]:
+    for page in open_page(browser, server):
+        page.get_by_role("button", name="Reset view").wait_for()
+        page.mouse.move(100, 300)  # away from anything that changes under it
+        yield page
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Picks from a dropdown."""
+    page.get_by_role("combobox", name=label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def splats(page: Page) -> np.ndarray:
+    return settled(page, lambda p: p.std() > 0.05, "splats")
+
+
+def changed(page: Page, before: np.ndarray, what: str) -> np.ndarray:
+    return settled(page, lambda p: difference(p, before) > 5e-3, what)
+
+
+def test_first_view_is_that_of_the_left_photo(page: Page):
+    expected, inside = photo_in_window(page, PAIR[0])
+    shown = settled(page, lambda p: likeness(p[inside], expected[inside]) > 0.8, "the left photo")
+    keep_screenshot(page, "look_first")
+    press(page, "Overview")
+    changed(page, shown, "the overview")
+    keep_screenshot(page, "look_overview")
+    press(page, "Reset view")
+    settled(page, lambda p: difference(p, shown) < 5e-3, "the first view again")
+
+
+def test_levels_alone_together_and_one_after_the_other(page: Page, scene: Scene):
+    whole = splats(page)
+    for level, name in enumerate(("Coarse", "Middle", "Fine")):
+        count = int((scene.gaussians.level == level).sum())
+        assert box(page, f"{name} ({count:,})").is_checked()
+    press(page, "Coarse")
+    coarse = changed(page, whole, "the coarse level alone")
+    expect(page.get_by_text(re.compile(r"of [\d,]+ Gaussians are shown"))).to_have_count(1)
+    assert not box(page, "Fine").is_checked()
+    assert len(np.unique((coarse * 32).astype(int).reshape(-1, 3), axis=0)) < len(
+        np.unique((whole * 32).astype(int).reshape(-1, 3), axis=0)
+    ), "the coarse level shows as much detail as the whole scene"
+    keep_screenshot(page, "look_coarse")
+    page.get_by_role("button", name="Coarse → fine").click()
+    expect(box(page, "Middle")).to_be_checked()
+    expect(box(page, "Fine")).to_be_checked()
+    settled(page, lambda p: difference(p, whole) < 5e-3, "all levels again")
+
+
+def test_other_colours_show_other_things(page: Page):
+    shown = [splats(page)]
+    for name in ("Depth", "Confidence", "Level", "Error"):
+        choose(page, "Show", name)
+        shown.append(changed(page, shown[-1], name))
+        keep_screenshot(page, f"look_{name.lower()}")
+    for i, one in enumerate(shown):
+        assert all(difference(one, other) > 0.02 for other in shown[:i])
+    choose(page, "Show", "Colour")
+    settled(page, lambda p: difference(p, shown[0]) < 5e-3, "colours again")
+
+
+def test_standing_at_a_photo_compares_it_with_the_scene(page: Page):
+    first = splats(page)
+    press(page, "Right")
+    changed(page, first, "the right view")
+    score = page.get_by_text(re.compile(r"Right photo and what is shown: PSNR \d+\.\d\d dB"))
+    score.wait_for()
+    whole = score.inner_text()
+    before = picture(page)
+    expected, inside = photo_in_window(page, PAIR[1])
+    choose(page, "Lay over", "Photo")
+    page.get_by_text("Covered (%)").wait_for()
+    over = settled(
+        page,
+        lambda p: (
+            likeness(p[inside], expected[inside]) > likeness(before[inside], expected[inside])
+        ),
+        "the photo",
+    )
+    assert difference(over, before) > 1e-3
+    keep_screenshot(page, "look_photo_over")
+    choose(page, "Lay over", "Difference")
+    dark = changed(page, over, "the difference")
+    assert dark.mean() < over.mean()
+    keep_screenshot(page, "look_difference_over")
+    choose(page, "Lay over", "Nothing")
+    press(page, "Coarse")
+    expect(page.get_by_text(whole)).to_have_count(0)
+    score.wait_for()
+    assert float(score.inner_text().split("PSNR ")[1].split()[0]) < float(
+        whole.split("PSNR ")[1].split()[0]
+    ), "the coarse level alone is as like the photo as the whole scene"
+
+
+def test_filters_leave_out_and_come_back(page: Page, scene: Scene):
+    whole = splats(page)
+    total = scene.gaussians.count
+    everything = page.get_by_text(f"{total:,} of {total:,} Gaussians are shown.")
+    page.get_by_text("Filters", exact=True).click()
+    everything.wait_for()
+    box(page, "Points").check()
+    points = changed(page, whole, "points")
+    keep_screenshot(page, "look_points")
+    box(page, "Points").uncheck()
+    settled(page, lambda p: difference(p, whole) < 5e-3, "Gaussians again")
+    box(page, "Crop box").check()
+    everything.wait_for(state="hidden")
+    cropped = changed(page, whole, "the crop box")
+    assert difference(cropped, points) > 5e-3
+    keep_screenshot(page, "look_crop")
+    press(page, "No filters")
+    everything.wait_for()
+    settled(page, lambda p: difference(p, whole) < 5e-3, "everything again")
+
+
+def test_dark_page(page: Page):
+    splats(page)
+    panel = page.get_by_text("HiSplat", exact=True)
+    light = panel.evaluate("e => getComputedStyle(e).color")
+    page.get_by_text("Page", exact=True).click()
+    box(page, "Dark").check()
+    page.wait_for_function(
+        "light => [...document.querySelectorAll('*')].some(e => e.textContent === 'HiSplat'"
+        " && getComputedStyle(e).color !== light)",
+        arg=light,
+    )
+    keep_screenshot(page, "look_dark")
+
+
+def test_phone_shows_scene_and_controls(browser: Browser, server: ViewerServer):
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(server.url)
+    reset = page.get_by_role("button", name="Reset view")
+    reset.wait_for()
+    page.wait_for_timeout(3000)
+    keep_screenshot(page, "look_phone")
+    place = reset.bounding_box()
+    assert place is not None
+    assert 0 <= place["x"]
+    assert place["x"] + place["width"] <= 390
+    context.close()
+
+
+def test_scene_from_a_file_is_whole_in_the_first_view(browser: Browser, scene: Scene):
+    with ViewerServer(NoScenes(), {}, port=0) as server:
+        server.show(file_scene(scene.gaussians, "room.ply"))
+        for page in open_page(browser, server):
+            page.get_by_text("Gaussians from room.ply").wait_for()
+            shown = splats(page)
+            keep_screenshot(page, "look_file")
+            assert (shown.min(axis=-1) < 0.97).mean() > 0.2
+            assert page.get_by_role("button", name="Overview", exact=True).count() == 0
+            choose(page, "Up", "+y")
+            changed(page, shown, "the scene upside down")
