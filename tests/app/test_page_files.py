@@ -14,18 +14,22 @@ import pytest
 import torch
 from PIL import Image
 
+import hisplat_app
 from hisplat_app.drawing import SceneDrawer
 from hisplat_app.page_files import PageFiles, distinct_names, harmless_stem, photo_cameras
-from hisplat_app.page_scenes import page_writers
+from hisplat_app.page_scenes import page_scene, page_writers
+from hisplat_app.reconstruction import reconstruct
 from hisplat_data_tools.cameras_json import from_cameras, read_cameras
 from hisplat_data_tools.depth_maps import from_depth_png_bytes
 from hisplat_data_tools.scene_files import SCENE_WRITERS, scene_from_bytes
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import Gaussians
+from hisplat_models.network import HiSplat
 from hisplat_viewer import PhotoCameras, SceneSaver, VideoPlan
 from hisplat_viewer.background_job import Cancelled
 from hisplat_viewer.saving import PathName, VideoEnding
 
+DEMO = Path(hisplat_app.__file__).parent / "demo"
 SIZE = (24, 32)
 NAMES = ("a.jpg", "b.jpg")
 
@@ -130,6 +134,22 @@ def test_cameras_survive_the_way_through_the_page_unchanged(photos):
         assert (before.file, before.width, before.height) == (after.file, after.width, after.height)
         np.testing.assert_allclose(after.intrinsics_px, before.intrinsics_px, rtol=1e-15)
         np.testing.assert_array_equal(after.camera_to_world, before.camera_to_world)
+
+
+def test_scene_of_two_photos_brings_the_cameras_of_the_whole_photos(untrained: HiSplat, tmp_path):
+    pair = (DEMO / "left.jpg", DEMO / "right.jpg")
+    result = reconstruct(*pair, cameras=DEMO / "cameras.json", model=untrained, size=64)
+    scene = page_scene(result)
+    assert scene.photo_cameras is not None
+    content = PageFiles().camera_file(scene.photo_cameras, scene.gaussians, "cameras.json")
+    (tmp_path / "page.json").write_bytes(content)
+    result.write_cameras(tmp_path / "command.json")
+    page, command = (read_cameras(tmp_path / f"{name}.json") for name in ("page", "command"))
+    for mine, other in zip(page.images, command.images, strict=True):
+        assert (mine.file, mine.width, mine.height) == (other.file, other.width, other.height)
+        np.testing.assert_allclose(mine.intrinsics_px, other.intrinsics_px)
+        np.testing.assert_allclose(mine.camera_to_world, other.camera_to_world)
+    assert page.depth_range(*pair) == command.depth_range(*pair)
 
 
 def test_colmap_model_is_a_zip_that_colmap_reads(photos, wall, tmp_path, temporary_folder):
