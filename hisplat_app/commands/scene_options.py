@@ -26,17 +26,17 @@ class SceneOptions:
         """
         if not 0 <= self.min_opacity <= 1:
             raise ValueError(f"Expected --min-opacity from 0 to 1, got {self.min_opacity}.")
-        wanted = gaussians.opacities >= self.min_opacity
-        if self.levels:
-            finest = int(gaussians.level.max()) if gaussians.count else 0
-            if finest == 0:
-                raise ValueError(
-                    "This scene tells no levels, so --levels cannot choose among them."
-                )
-            names = {0: "coarse", finest: "fine"}
-            for level in range(finest + 1):
-                if names.get(level, "middle") not in self.levels:
-                    wanted &= gaussians.level != level
-        if not bool(wanted.any()):
+        from hisplat_models.gaussian_filters import Filters, filtered
+
+        levels = frozenset(self._level_numbers(gaussians)) if self.levels else None
+        chosen = filtered(gaussians, Filters(levels=levels, min_opacity=self.min_opacity))
+        if not chosen.count:
             raise ValueError(f"None of the {gaussians.count} Gaussians is left.")
-        return gaussians[wanted]
+        return chosen
+
+    def _level_numbers(self, gaussians: "Gaussians") -> list[int]:
+        finest = int(gaussians.level.max()) if gaussians.count else 0
+        if finest == 0:
+            raise ValueError("This scene tells no levels, so --levels cannot choose among them.")
+        names = {0: "coarse", finest: "fine"}
+        return [n for n in range(finest + 1) if names.get(n, "middle") in self.levels]
