@@ -9,7 +9,8 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from hisplat_app.page_scenes import PageScenes, page_writers
+from hisplat_app.page_files import PageFiles
+from hisplat_app.page_scenes import PageScenes, page_offer, page_writers
 from hisplat_app.reconstruction_session import ReconstructionSession
 from hisplat_models.checkpoints import save_model
 from hisplat_models.config import PRESETS
@@ -48,7 +49,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewerServer]:
         save_model(HiSplat(PRESETS["hisplat-small"]), weights)
     with (
         ReconstructionSession(str(weights), "cpu", SIZE, warm_up=False) as session,
-        ViewerServer(PageScenes(session), page_writers(), port=0) as server,
+        ViewerServer(
+            PageScenes(session, page_offer(str(weights), SIZE)),
+            page_writers(),
+            port=0,
+            saver=PageFiles(),
+        ) as server,
     ):
         yield server
 
