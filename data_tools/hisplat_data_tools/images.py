@@ -19,6 +19,8 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
+from .heic import is_heic, open_heic
+
 MIN_SIDE_PX = 32
 MAX_PIXELS = 100_000_000
 """Larger photos are refused from their header, or decoded smaller where the format allows it."""
@@ -237,14 +239,16 @@ def _opened(stream: _Stream, shown: str) -> Image.Image:
     stream.seek(0)
     if not head:
         raise PhotoError(f"{shown} is empty. Copy or download it again.")
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
-        raise PhotoError(f"{shown} is a HEIC photo, which cannot be read here. {_READABLE}")
     try:
+        if is_heic(head):
+            return open_heic(stream)
         # A JPEG can be decoded at an eighth of its size, so it is spared the check for bombs.
         is_jpeg = head.startswith(b"\xff\xd8\xff")
         return JpegImageFile(stream) if is_jpeg else Image.open(stream)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PhotoError(_too_large(shown)) from error
+    except ImportError as error:
+        raise PhotoError(f"{shown} cannot be read here. {error}. Or: {_READABLE}") from error
     except Image.UnidentifiedImageError as error:
         raise PhotoError(f"{shown} is not an image that can be read. {_READABLE}") from error
     except Exception as error:  # decoders raise nearly anything for damaged headers

@@ -1,4 +1,5 @@
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -143,9 +144,32 @@ def test_missing_file_and_folder_are_refused_by_path(tmp_path: Path) -> None:
         load_photo(tmp_path)
 
 
-def test_heic_is_named_with_advice() -> None:
-    with pytest.raises(PhotoError, match=r"HEIC.*JPEG"):
+def test_heic_is_named_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)  # as if it were missing
+    with pytest.raises(PhotoError, match=r"HEIC.*hisplat-app\[heic\].*JPEG"):
         load_photo(b"\0\0\0\x18ftypheic" + bytes(40))
+
+
+def test_heic_is_read_upright_with_its_focal_length() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x920A] = 4.5
+    file = heif.from_pillow(Image.fromarray(ramp(96, 128)))
+    content = io.BytesIO()
+    file.save(content, quality=95, exif=exif.tobytes())
+    photo = load_photo(content.getvalue(), name="phone.heic")
+    assert photo.pixels.shape == (96, 128, 3)
+    assert np.abs(photo.pixels.astype(float) - ramp(96, 128)).mean() < 3
+    assert photo.exif.focal_mm == 4.5
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_damaged_heic_is_refused(share: float) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    content = io.BytesIO()
+    heif.from_pillow(Image.fromarray(ramp(96, 128))).save(content)
+    with pytest.raises(PhotoError, match=r"cut\.heic"):
+        load_photo(content.getvalue()[: int(len(content.getvalue()) * share)], name="cut.heic")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 400), (400, 31)])

@@ -45,7 +45,7 @@ class PhotoSlots:
         self._slots: list[_Slot] = []
         for side in SIDES:
             button = gui.add_upload_button(
-                f"{side} photo", icon=viser.Icon.PHOTO_UP, mime_type="image/*"
+                f"{side} photo", icon=viser.Icon.PHOTO_UP, mime_type="image/*,.heic,.heif"
             )
             slot = _Slot(button)
             button.on_upload(partial(self._photo_chosen, slot))
