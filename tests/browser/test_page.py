@@ -10,7 +10,6 @@ from hisplat_data_tools.ply import read_ply
 
 from .visit import (
     PAIR,
-    box,
     difference,
     keep_screenshot,
     likeness,
@@ -21,8 +20,6 @@ from .visit import (
     upload,
 )
 
-LEVELS = ("Coarse", "Middle", "Fine")
-
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
@@ -30,25 +27,6 @@ def test_two_photos_become_splats_that_can_be_looked_at_and_saved(page: Page, tm
     empty = settled(page, lambda p: True, "the empty page")
     summary = reconstruct(page, *PAIR)
     first = settled(page, lambda p: difference(p, empty) > 0.05, "splats")
-    page.get_by_role("button", name="Overview", exact=True).click()  # to have a camera in view
-    shown = settled(page, lambda p: difference(p, first) > 5e-3, "the overview")
-    keep_screenshot(page, "demo")
-    assert shown.std(axis=(0, 1)).min() > 0.02, "the splats are one flat colour"
-
-    page.get_by_role("button", name="Overview", exact=True).click()
-    with_cameras = settled(page, lambda p: difference(p, shown) > 1e-3, "the overview")
-    box(page, "Cameras").uncheck()
-    without_cameras = settled(page, lambda p: difference(p, with_cameras) > 1e-3, "no cameras")
-    before = without_cameras
-    for level in reversed(LEVELS):
-        box(page, level).uncheck()
-        before = settled(page, lambda p, b=before: difference(p, b) > 1e-3, f"no {level} level")
-        keep_screenshot(page, f"without_{level}")
-    assert difference(before, empty) < 2e-3, "something is left without any level"
-    for level in LEVELS:
-        box(page, level).check()
-    settled(page, lambda p: difference(p, without_cameras) < 5e-3, "all levels again")
-
     page.get_by_role("button", name="Left", exact=True).click()
     expected, inside = photo_in_window(page, PAIR[0])
     left = settled(page, lambda p: likeness(p[inside], expected[inside]) > 0.8, "the left photo")
