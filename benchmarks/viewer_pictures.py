@@ -26,7 +26,7 @@ FLAGS = (
     "--disable-dev-shm-usage --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-DESKTOP, PHONE = (1000, 700), (390, 844)
+DESKTOP, PHONE = (900, 640), (390, 844)
 QUALITY = 80
 WAIT_S = 120
 
@@ -37,7 +37,7 @@ class Options:
 
     output: Path = Path("docs/images")
     """Folder for the pictures."""
-    size: int = 192
+    size: int = 128
     """Working size; WebGL in software takes seconds a frame for more."""
 
 

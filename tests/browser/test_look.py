@@ -80,6 +80,14 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
+def enter(page: Page, label: str, number: str) -> None:
+    """Types into the first field beside a label."""
+    row = page.get_by_text(label, exact=True).locator("xpath=ancestor::*[.//input][1]")
+    field = row.locator("input[type=text]").first
+    field.fill(number)
+    field.press("Enter")
+
+
 def splats(page: Page) -> np.ndarray:
     return settled(page, lambda p: p.std() > 0.05, "splats")
 
@@ -175,6 +183,7 @@ def test_filters_leave_out_and_come_back(page: Page, scene: Scene):
     box(page, "Points").uncheck()
     settled(page, lambda p: difference(p, whole) < 5e-3, "Gaussians again")
     box(page, "Crop box").check()
+    enter(page, "Box size", "0.3")
     everything.wait_for(state="hidden")
     cropped = changed(page, whole, "the crop box")
     assert difference(cropped, points) > 5e-3
@@ -212,6 +221,9 @@ def test_phone_shows_scene_and_controls(browser: Browser, server: ViewerServer):
     assert place is not None
     assert 0 <= place["x"]
     assert place["x"] + place["width"] <= 390
+    page.get_by_text("HiSplat", exact=True).click()  # folds the sheet
+    reset.wait_for(state="hidden")
+    keep_screenshot(page, "look_phone_folded")
     context.close()
 
 

@@ -31,13 +31,13 @@ class FilterControls:
         self._sorted_sizes = np.zeros(1)
         gui = client.gui
         with gui.add_folder("Filters", expand_by_default=False):
-            self._opacity = gui.add_slider("Opacity from", 0.0, 1.0, 0.01, 0.0)
+            self._opacity = gui.add_slider("Opacity ≥", 0.0, 1.0, 0.01, 0.0)
             self._sizes = gui.add_multi_slider(
                 "Sizes (%)", *ALL_SIZES, step=1, initial_value=ALL_SIZES,
                 hint="0 is the smallest Gaussian, 100 the largest; each step has as many",
             )  # fmt: skip
             self._confidence = gui.add_slider(
-                "Confidence from", 0.0, 1.0, 0.01, 0.0, visible=False,
+                "Confidence ≥", 0.0, 1.0, 0.01, 0.0, visible=False,
                 hint="How well the photos agree on the place of a Gaussian",
             )  # fmt: skip
             self._scale = gui.add_slider("Scale", 0.05, 3.0, 0.05, 1.0)

@@ -22,7 +22,7 @@ SMALLEST_SIGMA = 5e-4
 """Display units; float16 covariances lose anything much smaller."""
 FOOTPRINT_PX = 0.6
 """Standard deviation of a photo pixel's footprint, which every Gaussian is widened by."""
-POINT_PX = 0.9
+POINT_PX = 0.3
 """Standard deviation of a Gaussian drawn as a point, pixels of the photo."""
 FOCAL_WITHOUT_PHOTOS_PX = 800.0
 """A usual screen's, for scenes that were made elsewhere."""
