@@ -13,8 +13,9 @@ from hisplat_app.reconstruction import reconstruct
 from hisplat_models.config import PRESETS
 from hisplat_models.network import HiSplat
 from hisplat_viewer import Offer, PhotoPair, Scene, SceneListener, Upload, ViewerServer
-from tests.browser.conftest import open_page
-from tests.browser.test_page import (
+
+from .conftest import open_page
+from .visit import (
     PAIR,
     box,
     difference,
