@@ -26,7 +26,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 def test_two_photos_become_splats_that_can_be_looked_at_and_saved(page: Page, tmp_path: Path):
     empty = settled(page, lambda p: True, "the empty page")
     summary = reconstruct(page, *PAIR)
-    first = settled(page, lambda p: difference(p, empty) > 0.05, "splats")
+    shown = settled(page, lambda p: difference(p, empty) > 0.05, "splats")
+    keep_screenshot(page, "demo")
+    assert shown.std(axis=(0, 1)).min() > 0.02, "the splats are one flat colour"
     page.get_by_role("button", name="Left", exact=True).click()
     expected, inside = photo_in_window(page, PAIR[0])
     left = settled(page, lambda p: likeness(p[inside], expected[inside]) > 0.8, "the left photo")
