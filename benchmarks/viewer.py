@@ -3,7 +3,7 @@
 The page's code runs against a viser server that no browser is connected to: until the messages are
 queued. Sending them (32 bytes a splat) and drawing depends on the network and the browser.
 
-Usage: python benchmarks/viewer.py --output docs/benchmarks/viewer.json
+Usage: OMP_WAIT_POLICY=PASSIVE python benchmarks/viewer.py --output docs/benchmarks/viewer.json
 """
 
 import contextlib
