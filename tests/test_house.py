@@ -39,6 +39,7 @@ OPTIONAL = (
     "huggingface_hub",
     "lpips",
     "nerfstudio",
+    "pillow_heif",
     "tensorboard",
     "torch_pruning",
     "torchvision",
