@@ -39,6 +39,8 @@ class Options:
     """Folder for the pictures."""
     size: int = 128
     """Working size; WebGL in software takes seconds a frame for more."""
+    only: tuple[str, ...] = ()
+    """Names of the pictures to take; by default all."""
 
 
 class NoScenes:
@@ -75,6 +77,8 @@ def main(options: Options) -> None:
         page = open_page(browser, server.url, DESKTOP)
 
         def keep(name: str) -> None:
+            if options.only and name not in options.only:
+                return
             image = settled(page)
             image.save(options.output / f"viewer_{name}.jpg", quality=QUALITY, optimize=True)
 

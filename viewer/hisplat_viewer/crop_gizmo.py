@@ -42,6 +42,7 @@ class CropGizmo:
                 name,
                 scale=GIZMO_SHARE * float(self.size.min()),
                 position=(low + high) / 2,
+                depth_test=False,  # it stands amid the splats
                 visible=False,
             )
             self._box = client.scene.add_box(

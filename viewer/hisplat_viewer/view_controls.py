@@ -128,6 +128,7 @@ class ViewControls:
         """Goes back to the first view, without anything laid over."""
         self._photo = None
         self._over.value = next(iter(COMPARISONS))
+        self._covered.visible = False
         self._view.lay_over(0, "nothing", 0.0)
         self._look_around()
 
