@@ -22,7 +22,7 @@ from PIL import Image
 
 import hisplat_app
 from hisplat_app.machine import machine
-from hisplat_app.page_scenes import PageScenes, page_offer
+from hisplat_app.page_scenes import PageScenes
 from hisplat_app.reconstruction_session import ReconstructionSession
 from hisplat_data_tools.atomic_write import write_atomically
 from hisplat_viewer import PhotoPair, Scene, Upload
@@ -198,7 +198,7 @@ def resident_mb() -> float:
 def put_under(load: Load) -> Figures:
     """The figures of a new session under this load."""
     with ReconstructionSession(load.model, "cpu", load.size, warm_up=True) as session:
-        scenes = PageScenes(session, page_offer(load.model, load.size))
+        scenes = PageScenes(session, load.model, load.size)
         return Crowd(scenes, load).run()
 
 

@@ -41,12 +41,17 @@ class PageScenes:
 
     Args:
         session: Does the work.
-        offer: What the page may ask for; anything else is refused.
+        model: The session's own network; bundled ones are offered besides.
+        size: The session's own working size; others are offered besides.
     """
 
-    def __init__(self, session: ReconstructionSession, offer: Offer | None = None) -> None:
+    def __init__(
+        self, session: ReconstructionSession, model: str = DEFAULT_MODEL, size: int = DEFAULT_SIZE
+    ) -> None:
         self._session = session
-        self._offer = page_offer() if offer is None else offer
+        self._models = offered_models(model)
+        sizes = tuple(sorted({size, *SIZES}))
+        self._offer = Offer(tuple(self._models), sizes, size, (_demo(),))
         self._decoding = threading.Lock()  # a photo of 100 megapixels takes a gigabyte
 
     @property
@@ -57,7 +62,7 @@ class PageScenes:
     def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
         """Queues the pair; replaces what ``client`` asked for before."""
         # A browser can send anything, file names included.
-        if pair.model not in (None, *self._offer.models):
+        if pair.model is not None and pair.model not in self._models:
             listener.failed("There is no such network to choose.")
             return
         if pair.size not in (None, *self._offer.sizes):
@@ -69,7 +74,7 @@ class PageScenes:
             right,
             focal_px=pair.focal_px,
             fov_degrees=pair.fov_degrees,
-            model=pair.model,
+            model=None if pair.model is None else self._models[pair.model],
             size=pair.size,
         )
         try:
@@ -117,10 +122,13 @@ class _Relay:
         """The page knows: it asked for something newer, or is gone."""
 
 
-def page_offer(model: str = DEFAULT_MODEL, size: int = DEFAULT_SIZE) -> Offer:
-    """What the page lets a user choose from, with a usual model and working size."""
-    models = dict.fromkeys([model, *bundled_models()])
-    return Offer(tuple(models), tuple(sorted({size, *SIZES})), size, (_demo(),))
+def offered_models(own: str) -> dict[str, str]:
+    """What to load by the name that browsers see, which tells nothing of this machine's folders."""
+    bundled = {name: name for name in bundled_models()}
+    if own in bundled:
+        return {own: own, **bundled}
+    name = Path(own).name.partition("@")[0].removesuffix(".safetensors")
+    return {f"{name} (own)" if name in bundled else name: own, **bundled}
 
 
 def page_scene(result: Reconstruction) -> Scene:

@@ -66,7 +66,7 @@ class View:
             from hisplat_viewer import ViewerServer
 
             from ..page_files import PageFiles
-            from ..page_scenes import PageScenes, file_scene, page_offer, page_scene, page_writers
+            from ..page_scenes import PageScenes, file_scene, page_scene, page_writers
             from ..reconstruction import choose_device
             from ..reconstruction_session import ReconstructionSession
 
@@ -78,7 +78,6 @@ class View:
 
             name = self.scene.name
             opened = file_scene(read_scene(self.scene), name), name
-        offer = page_offer(self.network.model, self.network.size)
         with (
             ReconstructionSession(
                 self.network.model,
@@ -89,7 +88,11 @@ class View:
                 compile=self.network.compile,
             ) as session,
             ViewerServer(
-                PageScenes(session, offer), page_writers(), self.host, self.port, saver=PageFiles()
+                PageScenes(session, self.network.model, self.network.size),
+                page_writers(),
+                self.host,
+                self.port,
+                saver=PageFiles(),
             ) as server,
         ):
             if request is not None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.load import Answer, Crowd, Load
 from hisplat_app import reconstruction_session
-from hisplat_app.page_scenes import INTERNAL_ERROR, PageScenes, page_offer
+from hisplat_app.page_scenes import INTERNAL_ERROR, PageScenes, offered_models
 from hisplat_app.reconstruction_session import ReconstructionSession
 from hisplat_viewer import PhotoPair, SceneSource, Upload
 
@@ -29,7 +29,7 @@ def session(weights: Path) -> Iterator[ReconstructionSession]:
 
 @pytest.fixture
 def scenes(session: ReconstructionSession, weights: Path) -> PageScenes:
-    return PageScenes(session, page_offer(str(weights), SIZE))
+    return PageScenes(session, str(weights), SIZE)
 
 
 @pytest.fixture
@@ -56,6 +56,27 @@ def test_page_scenes_are_a_source_with_an_example(scenes: PageScenes):
     (example,) = scenes.offer.examples
     for photo in (example.pair.left, example.pair.right):
         assert scenes.thumbnail(photo, 160).shape == (120, 160, 3)
+
+
+@pytest.mark.parametrize(
+    ("own", "names"),
+    [
+        ("hisplat-small", ["hisplat-small"]),
+        ("/home/me/secret/mine.safetensors", ["mine", "hisplat-small"]),
+        ("hf://me/models/best.safetensors@v1", ["best", "hisplat-small"]),
+        ("/x/hisplat-small.safetensors", ["hisplat-small (own)", "hisplat-small"]),
+    ],
+)
+def test_browsers_see_no_folders_of_this_machine(own: str, names: list[str]):
+    offered = offered_models(own)
+    assert list(offered) == names
+    assert offered[names[0]] == own
+
+
+def test_an_offered_network_is_loaded(scenes: PageScenes, pair: PhotoPair):
+    for model in scenes.offer.models:
+        chosen = PhotoPair(pair.left, pair.right, pair.fov_degrees, model=model)
+        assert asked(scenes, chosen).scene is not None
 
 
 def test_a_working_size_can_be_chosen(scenes: PageScenes, pair: PhotoPair):
@@ -88,7 +109,7 @@ def test_a_full_queue_says_so(weights: Path, pair: PhotoPair, monkeypatch: pytes
 
     monkeypatch.setattr(reconstruction_session, "reconstruct", held)
     with ReconstructionSession(str(weights), "cpu", SIZE, warm_up=False, most_waiting=1) as session:
-        scenes = PageScenes(session, page_offer(str(weights), SIZE))
+        scenes = PageScenes(session, str(weights), SIZE)
         first, second, third = Answer(), Answer(), Answer()
         scenes.request("a", pair, first)
         assert began.wait(WAIT_S)

@@ -10,7 +10,7 @@ import torch
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from hisplat_app.page_files import PageFiles
-from hisplat_app.page_scenes import PageScenes, page_offer, page_writers
+from hisplat_app.page_scenes import PageScenes, page_writers
 from hisplat_app.reconstruction_session import ReconstructionSession
 from hisplat_models.checkpoints import save_model
 from hisplat_models.config import PRESETS
@@ -50,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewerServer]:
     with (
         ReconstructionSession(str(weights), "cpu", SIZE, warm_up=False) as session,
         ViewerServer(
-            PageScenes(session, page_offer(str(weights), SIZE)),
+            PageScenes(session, str(weights), SIZE),
             page_writers(),
             port=0,
             saver=PageFiles(),

@@ -47,12 +47,13 @@ class PhotosPanel:
         self._closed = False
         with client.gui.add_folder("Photos"):
             self._photos = PhotoSlots(client, source, lock, self._photos_changed)
-            self._add_choices(client.gui)
             self._start = client.gui.add_button(
                 "Reconstruct", icon=viser.Icon.PLAYER_PLAY, disabled=True
             )
             self._cancel = client.gui.add_button("Cancel", icon=viser.Icon.X, visible=False)
             self._status = RequestStatus(client, "Choose two photos of one scene.")
+            with client.gui.add_folder("Settings", expand_by_default=False):
+                self._add_choices(client.gui)
             for example in source.offer.examples:
                 button = client.gui.add_button(f"Try: {example.name}", color="gray")
                 button.on_click(partial(self._example_chosen, example))
