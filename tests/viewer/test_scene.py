@@ -102,3 +102,11 @@ def test_what_does_not_belong_together_is_refused(scene: Scene):
         replace(scene, photos=None)
     with pytest.raises(ValueError, match="confidence per Gaussian, got 5"):
         replace(scene, confidence=torch.ones(5))
+
+
+def test_scene_seen_from_the_origin_is_shown_from_there(scene: Scene):
+    before_left = scene.gaussians.transformed(cameras_of(scene).world_to_camera[0])
+    frame = DisplayFrame.of(Scene(before_left, None, None, "from a file"))
+    torch.testing.assert_close(frame.world_to_view, torch.eye(4))
+    shown = frame.points(before_left.means)
+    assert shown[:, 2].median().item() == pytest.approx(MEDIAN_DEPTH, rel=1e-4)

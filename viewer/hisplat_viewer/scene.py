@@ -24,6 +24,11 @@ EXTENT_SHARE = 0.9
 EXTENT_ANGLE = np.radians(25.0)
 """Half the angle under which such a scene appears in the first view."""
 
+SEEN_SHARE, SEEN_ANGLE = 0.95, np.radians(60.0)
+SEEN_FROM = 4.0
+"""A scene was seen from the origin if that share of it lies within that angle of the z axis, and
+its middle not farther than so many times its radius."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -158,13 +163,21 @@ class DisplayPose:
 
 
 def _frame_of_extent(gaussians: Gaussians) -> DisplayFrame:
-    """World axes as they are; the first view looks along z at the scene's middle."""
+    """World axes as they are; the first view looks along z at the scene's middle.
+
+    It is the origin's if the scene was seen from there, as scenes of photos without given cameras
+    are, else a place from which all is seen.
+    """
     if not gaussians.count:
         raise ValueError("The scene has no Gaussians.")
     middle = gaussians.means.median(dim=0).values
     distance = (gaussians.means - middle).norm(dim=-1)
     radius = distance.sort().values[int(EXTENT_SHARE * (gaussians.count - 1))].item()
     radius = max(radius, gaussians.scales.median().item(), 1e-6)
+    depth_z = gaussians.means[:, 2]
+    seen = gaussians.means[:, :2].norm(dim=-1) < float(np.tan(SEEN_ANGLE)) * depth_z
+    if seen.float().mean() >= SEEN_SHARE and middle.norm() <= SEEN_FROM * radius:
+        return DisplayFrame(torch.eye(4).to(middle), MEDIAN_DEPTH / depth_z.median().item())
     away = radius / np.sin(EXTENT_ANGLE)
     world_to_view = torch.eye(4).to(middle)
     world_to_view[:3, 3] = torch.tensor([0.0, 0.0, away]).to(middle) - middle
