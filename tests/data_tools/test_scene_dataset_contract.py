@@ -9,9 +9,9 @@ from hisplat_data_tools.datasets import (
     DATASETS,
     BoundedSampler,
     ChunkScenes,
+    SceneCollection,
     SceneDataset,
     SceneFolders,
-    SceneSource,
 )
 from hisplat_models.training.feed import OrderedDataset, ScheduledDataset, mirrored
 from tests.chunk_files import two_planes_scene, write_chunks
@@ -21,15 +21,15 @@ SAMPLER = BoundedSampler(least_gap=(1, 2), greatest_gap=(2, 2), warm_up_steps=4,
 
 
 @pytest.fixture(params=["chunks", "folders"])
-def scenes(request: pytest.FixtureRequest, tmp_path: Path) -> SceneSource:
+def scenes(request: pytest.FixtureRequest, tmp_path: Path) -> SceneCollection:
     if request.param == "folders":
         return SceneFolders([write_posed_folder(tmp_path / n) for n in "abc"], 1.4, 6.0)
     files = [[two_planes_scene(n, 3) for n in "ab"], [two_planes_scene("c", 3)]]
     return ChunkScenes(write_chunks(tmp_path, files), "test", DATASETS["chunks"])
 
 
-def test_scenes_of_every_source_train_and_evaluate(scenes: SceneSource) -> None:
-    assert isinstance(scenes, SceneSource)
+def test_scenes_of_every_source_train_and_evaluate(scenes: SceneCollection) -> None:
+    assert isinstance(scenes, SceneCollection)
     dataset = SceneDataset(scenes, SAMPLER, (48, 64))
     assert isinstance(dataset, ScheduledDataset)
     assert isinstance(dataset, OrderedDataset)
@@ -45,7 +45,7 @@ def test_scenes_of_every_source_train_and_evaluate(scenes: SceneSource) -> None:
     assert one.target_cameras.batch_shape == (2,)
 
 
-def test_mirrored_example_shows_the_mirrored_point_mirrored(scenes: SceneSource) -> None:
+def test_mirrored_example_shows_the_mirrored_point_mirrored(scenes: SceneCollection) -> None:
     """x -> 1 - x in every picture, also for the off-centre principal point of these scenes."""
     example = SceneDataset(scenes, SAMPLER, (48, 60)).example(0, seed=1, step=9)
     mirror = mirrored(example)

@@ -3,7 +3,7 @@
 from .chunks import DATASETS, ChunkScenes
 from .evaluation_index import read_index
 from .posed_folder import PosedFolderDataset, pair_name
-from .posed_scene import PosedScene, SceneSource, UnusableScene
+from .posed_scene import PosedScene, SceneCollection, UnusableScene
 from .scene_dataset import SceneDataset
 from .scene_folders import SceneFolders
 from .stereo import StereoFolder, read_stereo_folder
@@ -17,9 +17,9 @@ __all__ = [
     "IndexSampler",
     "PosedFolderDataset",
     "PosedScene",
+    "SceneCollection",
     "SceneDataset",
     "SceneFolders",
-    "SceneSource",
     "StereoFolder",
     "UnusableScene",
     "ViewChoice",

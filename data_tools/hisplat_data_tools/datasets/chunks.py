@@ -60,7 +60,7 @@ DATASETS = {
 
 
 class ChunkScenes:
-    """The scenes of ROOT/train or ROOT/test, a ``SceneSource``.
+    """The scenes of ROOT/train or ROOT/test, a ``SceneCollection``.
 
     Args:
         root: The folder with ``train`` and ``test`` in it.

@@ -1,6 +1,6 @@
 """A scene of many photos with known cameras, whose photos are decoded only when asked for.
 
-Where scenes come from is a ``SceneSource``: published chunk files (``chunks``) or posed folders
+Where scenes come from is a ``SceneCollection``: published chunk files (``chunks``) or posed folders
 (``scene_folders``). Which of a scene's frames are given and which are compared with is decided by
 a view sampler (``view_samplers``); both together are a ``SceneDataset``.
 """
@@ -38,7 +38,7 @@ class PosedScene:
 
 
 @runtime_checkable
-class SceneSource(Protocol):
+class SceneCollection(Protocol):
     """Scenes by index."""
 
     @property

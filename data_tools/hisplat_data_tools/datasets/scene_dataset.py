@@ -29,7 +29,7 @@ from hisplat_models.example import Example
 
 from ..images import crop_intrinsics
 from .cover_crop import CoverCrop, centred_intrinsics
-from .posed_scene import PosedScene, SceneSource, UnusableScene
+from .posed_scene import PosedScene, SceneCollection, UnusableScene
 from .view_samplers import IndexSampler, ViewChoice, ViewSampler
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class SceneDataset:
 
     def __init__(
         self,
-        scenes: SceneSource,
+        scenes: SceneCollection,
         sampler: ViewSampler,
         size: tuple[int, int] = (256, 256),
         groups_at_once: int = 2,

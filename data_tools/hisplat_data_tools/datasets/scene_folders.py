@@ -21,7 +21,7 @@ CAMERA_FILES = ("cameras.json", "transforms.json")
 
 
 class SceneFolders:
-    """One scene per folder, a ``SceneSource``.
+    """One scene per folder, a ``SceneCollection``.
 
     Args:
         folders: Each with a camera file and photos; scenes are named after them.
