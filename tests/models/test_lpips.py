@@ -65,7 +65,7 @@ def expected_lpips(state: dict[str, Tensor], images: Tensor, targets: Tensor) ->
     """The published formula on plain tensors; the linear weights from the package's own file."""
     import lpips  # pyright: ignore[reportMissingImports]
 
-    folder = Path(lpips.__file__).parent
+    folder = Path(str(lpips.__file__)).parent
     file = folder / "weights/v0.1/vgg.pth"
     linear = torch.load(file, map_location="cpu", weights_only=True)
     shift = torch.tensor([-0.030, -0.088, -0.188])[:, None, None]
