@@ -31,7 +31,7 @@ def test_the_small_network_learns_a_real_pair_by_heart(
     (_, first), *_, (_, last) = result["psnr"]
     # The analytic scene it starts from is good at its own photos already.
     assert last >= 30
-    assert last > first + 0.5
+    assert last > first + 0.2
 
 
 def test_a_squared_pair_sees_what_it_saw_before(overfit: ModuleType, data_dir: Path):
