@@ -23,7 +23,6 @@ BROKEN_PIPE = 141
 
 
 @runtime_checkable
-@runtime_checkable
 class Command(Protocol):
     """A dataclass of options that can be run."""
 

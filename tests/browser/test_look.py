@@ -12,7 +12,8 @@ from hisplat_app.page_scenes import file_scene, page_scene
 from hisplat_app.reconstruction import reconstruct
 from hisplat_models.config import PRESETS
 from hisplat_models.network import HiSplat
-from hisplat_viewer import Offer, PhotoPair, Scene, SceneListener, Upload, ViewerServer
+from hisplat_viewer import Scene, ViewerServer
+from tests.no_scenes import NoScenes
 
 from .conftest import open_page
 from .visit import (
@@ -30,21 +31,6 @@ CAMERAS = PAIR[0].parent / "cameras.json"
 SIZE = 64  # few enough splats for WebGL in software
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
-
-
-class NoScenes:
-    """A source that is never asked."""
-
-    offer = Offer()
-
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
-        listener.failed("There is nothing here.")
-
-    def withdraw(self, client: str) -> None:
-        pass
-
-    def thumbnail(self, upload: Upload, long_side: int) -> np.ndarray:
-        raise ValueError(f"{upload.name} is no photo.")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from hisplat_app import reconstruction_session
 from hisplat_app.page_scenes import file_scene
 from hisplat_data_tools.scene_files import read_scene, write_scene
 from hisplat_models.gaussians import Gaussians
-from hisplat_viewer import Offer, PhotoPair, SceneListener, Upload, ViewerServer
+from hisplat_viewer import ViewerServer
+from tests.no_scenes import NoScenes
 
 from .conftest import TIMEOUT_MS, open_page
 from .odd_files import odd_files
@@ -194,21 +195,6 @@ def test_odd_files_one_after_the_other(page: Page, tmp_path: Path):
             status(page, "Ready.")
     assert refused >= 20
     assert alerts == []
-
-
-class NoScenes:
-    """A source that never has anything."""
-
-    offer = Offer()
-
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
-        listener.failed("There is nothing here.")
-
-    def withdraw(self, client: str) -> None:
-        pass
-
-    def thumbnail(self, upload: Upload, long_side: int) -> np.ndarray:
-        raise ValueError(f"{upload.name} is no photo.")
 
 
 def connects(page: Page, address: str) -> bool:

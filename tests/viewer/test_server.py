@@ -2,25 +2,10 @@ import socket
 from collections.abc import Iterator
 from urllib.request import urlopen
 
-import numpy as np
 import pytest
 
-from hisplat_viewer import Offer, PhotoPair, SceneListener, SceneSource, Upload, ViewerServer
-
-
-class NoScenes:
-    """A source that never has anything."""
-
-    offer = Offer()
-
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
-        listener.failed("There is nothing here.")
-
-    def withdraw(self, client: str) -> None:
-        pass
-
-    def thumbnail(self, upload: Upload, long_side: int) -> np.ndarray:
-        raise ValueError(f"{upload.name} is no photo.")
+from hisplat_viewer import SceneSource, ViewerServer
+from tests.no_scenes import NoScenes
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from urllib.error import HTTPError
 from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
 
-import numpy as np
 import pytest
 import viser
 import viser.infra._infra
@@ -15,20 +14,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
-from hisplat_viewer import Offer, PhotoPair, SceneListener, Upload, ViewerServer
-
-
-class NoScenes:
-    offer = Offer()
-
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
-        listener.failed("There is nothing here.")
-
-    def withdraw(self, client: str) -> None:
-        pass
-
-    def thumbnail(self, upload: Upload, long_side: int) -> np.ndarray:
-        raise ValueError(f"{upload.name} is no photo.")
+from hisplat_viewer import ViewerServer
+from tests.no_scenes import NoScenes
 
 
 @pytest.fixture(scope="module")

@@ -3,33 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from hisplat_viewer import (
-    Offer,
-    PhotoPair,
     Scene,
-    SceneListener,
-    Upload,
     ViewerServer,
     history_panel,
 )
+from tests.no_scenes import NoScenes
 
 from .visitors import Visitor, until
-
-
-class NoScenes:
-    offer = Offer()
-
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
-        listener.failed("There is nothing here.")
-
-    def withdraw(self, client: str) -> None:
-        pass
-
-    def thumbnail(self, upload: Upload, long_side: int) -> np.ndarray:
-        raise ValueError(f"{upload.name} is no photo.")
 
 
 @pytest.fixture
