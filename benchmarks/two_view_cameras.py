@@ -12,14 +12,13 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import torch
 import tyro
 
 from hisplat_app.machine import machine
+from hisplat_app.photo_cameras import find_photo_cameras
 from hisplat_data_tools.cameras_json import CameraFile, ImageCamera, read_cameras
-from hisplat_data_tools.images import Photo, load_photo
-from hisplat_data_tools.intrinsics import focal_of_photo, normalized_intrinsics
-from hisplat_data_tools.two_view import TwoViewError, TwoViewEstimate, estimate_two_view
+from hisplat_data_tools.images import load_photo
+from hisplat_data_tools.two_view import TwoViewError
 
 
 @dataclass(frozen=True)
@@ -63,20 +62,17 @@ def measured(file: CameraFile, left: str, right: str, focal: str) -> Result:
     """One pair with the stated intrinsics, or with nothing known about the focal length."""
     views = file.find(left), file.find(right)
     photos = [load_photo(file.path.parent / v.file) for v in views]
-    pairs = list(zip(photos, views, strict=True))
-    intrinsics = [stated(v) if focal == "true" else guessed(p) for p, v in pairs]
-    uncertainty = 0.0 if focal == "true" else focal_of_photo(photos[0]).relative_uncertainty
+    focal_px = (views[0].fx + views[1].fx) / 2 if focal == "true" else None
     start = time.process_time()
     try:
-        estimate = estimate_two_view(
-            photos[0].pixels, photos[1].pixels, intrinsics[0], intrinsics[1], uncertainty
-        )
+        estimate = find_photo_cameras((photos[0], photos[1]), focal_px=focal_px)
     except TwoViewError as error:
         seconds = round(time.process_time() - start, 3)
         return Result(file.path.parent.name, left, right, focal, seconds, (str(error),))
     seconds = time.process_time() - start
-    rotation_deg, direction_deg = errors_deg(estimate, *views)
-    found_focal = float(estimate.intrinsics_left[0, 0]) * views[0].width
+    right_to_left = estimate.cameras.camera_to_world[1].double().numpy()
+    rotation_deg, direction_deg = errors_deg(right_to_left, *views)
+    found_focal = estimate.image_cameras[0].fx
     return Result(
         scene=file.path.parent.name,
         left=left,
@@ -85,31 +81,21 @@ def measured(file: CameraFile, left: str, right: str, focal: str) -> Result:
         rotation_deg=round(rotation_deg, 3),
         direction_deg=round(direction_deg, 3),
         focal_error_percent=round(100 * (found_focal / views[0].fx - 1), 2),
-        matches=estimate.matches,
-        inliers=estimate.inliers,
-        angle_deg=round(estimate.median_angle_deg, 2),
+        matches=int(estimate.quality["matches"]),
+        inliers=int(estimate.quality["inliers"]),
+        angle_deg=round(estimate.quality["median_angle_deg"], 2),
         cpu_seconds=round(seconds, 3),
         messages=estimate.warnings,
     )
 
 
-def stated(view: ImageCamera) -> torch.Tensor:
-    """The normalised intrinsics in the camera file."""
-    return torch.from_numpy(view.intrinsics).float()
-
-
-def guessed(photo: Photo) -> torch.Tensor:
-    """The normalised intrinsics of a photo alone."""
-    return normalized_intrinsics(focal_of_photo(photo).focal_px, photo.width, photo.height)
-
-
 def errors_deg(
-    estimate: TwoViewEstimate, left: ImageCamera, right: ImageCamera
+    right_to_left: np.ndarray, left: ImageCamera, right: ImageCamera
 ) -> tuple[float, float]:
     """Angles between estimated and stated relative rotations and directions of the baseline."""
     relative = np.linalg.inv(left.camera_to_world) @ right.camera_to_world
-    turn = estimate.right_to_left[:3, :3].T @ relative[:3, :3] - np.eye(3)
-    a, b = estimate.right_to_left[:3, 3], relative[:3, 3]
+    turn = right_to_left[:3, :3].T @ relative[:3, :3] - np.eye(3)
+    a, b = right_to_left[:3, 3], relative[:3, 3]
     shift = a / np.linalg.norm(a) - b / np.linalg.norm(b)
     return _angle_deg(np.linalg.norm(turn) / math.sqrt(2)), _angle_deg(np.linalg.norm(shift))
 

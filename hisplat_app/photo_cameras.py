@@ -1,18 +1,40 @@
 """The cameras of two photos: from a file, as given, or estimated from the photos themselves."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from hisplat_data_tools.cameras_json import ImageCamera, from_cameras, read_cameras, to_cameras
-from hisplat_data_tools.images import Photo
+from hisplat_data_tools.images import (
+    Photo,
+    crop_intrinsics,
+    crop_to_aspect,
+    shared_aspect,
+    to_tensor,
+    working_size,
+)
 from hisplat_data_tools.intrinsics import FocalEstimate, focals_of_pair, normalized_intrinsics
-from hisplat_data_tools.two_view import estimate_two_view, scene_range_from_known_cameras
+from hisplat_data_tools.two_view import (
+    TwoViewEstimate,
+    estimate_two_view,
+    refit_two_view,
+    scene_range_from_known_cameras,
+)
 from hisplat_models.cameras import Cameras
 
+from .dense_matches import dense_matches
+
 PhotoPair = tuple[Photo, Photo]
+
+REFINEMENT_SIZE = 384
+"""Long side at which estimated cameras are refined with dense matches."""
+
+FEWEST_DENSE_MATCHES = 300
+"""With fewer the keypoints' estimate stays."""
 
 FOCAL_SOURCES = {
     "given": "with the given focal length",
@@ -100,13 +122,9 @@ def _estimated(
         normalized_intrinsics(focal.focal_px, photo.width, photo.height)
         for focal, photo in zip(focals, photos, strict=True)
     )
-    estimate = estimate_two_view(
-        photos[0].pixels,
-        photos[1].pixels,
-        left,
-        right,
-        focal_uncertainty=max(focal.relative_uncertainty for focal in focals),
-    )
+    uncertainty = max(focal.relative_uncertainty for focal in focals)
+    estimate = estimate_two_view(photos[0].pixels, photos[1].pixels, left, right, uncertainty)
+    estimate = _refined(estimate, photos, uncertainty)
     quality = {
         "matches": float(estimate.matches),
         "inliers": float(estimate.inliers),
@@ -119,10 +137,41 @@ def _estimated(
     return _named(photos, estimate.cameras, source, quality, warnings)
 
 
+def _refined(
+    estimate: TwoViewEstimate, photos: PhotoPair, focal_uncertainty: float
+) -> TwoViewEstimate:
+    """The estimate that fits matches of nearly every pixel, where there are enough of them."""
+    matches = dense_matches(*at_working_size(photos, estimate.cameras, REFINEMENT_SIZE, 8))
+    if len(matches.left) < FEWEST_DENSE_MATCHES:
+        return estimate
+    return refit_two_view(estimate, matches, focal_uncertainty)
+
+
 def _focal_warnings(focals: tuple[FocalEstimate, FocalEstimate]) -> list[str]:
     """The warnings about both photos; one is enough where nothing is known of either."""
     told = focals[:1] if all(focal.source == "default" for focal in focals) else focals
     return [focal.warning for focal in told if focal.warning is not None]
+
+
+def at_working_size(
+    photos: tuple[Photo, Photo], cameras: Cameras, size: int, multiple: int
+) -> tuple[Float[Tensor, "2 3 height width"], Cameras]:
+    """Both photos cropped to the same proportions and resized, and their cameras.
+
+    Args:
+        photos: Left and right.
+        cameras: Of the whole photos, shape (2,).
+        size: Long side in pixels.
+        multiple: What both sides are to be multiples of.
+    """
+    aspect = shared_aspect(*photos)
+    cropped = [crop_to_aspect(photo, aspect) for photo in photos]
+    shape = working_size(cropped[0][0].width, cropped[0][0].height, size, multiple)
+    images = torch.stack([to_tensor(photo, shape) for photo, _ in cropped])
+    intrinsics = [
+        crop_intrinsics(k, box) for k, (_, box) in zip(cameras.intrinsics, cropped, strict=True)
+    ]
+    return images, replace(cameras, intrinsics=torch.stack(intrinsics))
 
 
 def _named(

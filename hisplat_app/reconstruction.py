@@ -4,7 +4,7 @@ import importlib.util
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +18,7 @@ from hisplat_data_tools.camera_files import write_camera_file
 from hisplat_data_tools.cameras_json import CameraPair, ImageCamera
 from hisplat_data_tools.images import (
     Photo,
-    crop_intrinsics,
-    crop_to_aspect,
     load_photo,
-    shared_aspect,
-    to_tensor,
-    working_size,
 )
 from hisplat_data_tools.ply import write_ply
 from hisplat_data_tools.scene_files import write_scene
@@ -36,7 +31,7 @@ from hisplat_models.network import HiSplat, HiSplatOutput
 from hisplat_models.rendering import create_renderer
 
 from .defaults import DEFAULT_MODEL, DEFAULT_SIZE
-from .photo_cameras import find_photo_cameras
+from .photo_cameras import at_working_size, find_photo_cameras
 from .step_clock import Progress, StepClock, ignore_progress
 
 logger = logging.getLogger(__name__)
@@ -221,7 +216,7 @@ def reconstruct(
     network = model
     if not isinstance(network, HiSplat):
         network = prepare(load_model(network, choose_device(device)), precision, compile)
-    images, seen = _at_working_size(photos, found.cameras, size, network.size_multiple)
+    images, seen = at_working_size(photos, found.cameras, size, network.size_multiple)
 
     where = next(network.parameters()).device
     with torch.no_grad():
@@ -279,20 +274,6 @@ def _as_photo(source: PhotoSource) -> Photo:
     if isinstance(source, PhotoBytes):
         return load_photo(source.content, source.name)
     return load_photo(source)
-
-
-def _at_working_size(
-    photos: tuple[Photo, Photo], cameras: Cameras, size: int, multiple: int
-) -> tuple[Float[Tensor, "2 3 height width"], Cameras]:
-    """Both photos cropped to the same proportions and resized, and their cameras."""
-    aspect = shared_aspect(*photos)
-    cropped = [crop_to_aspect(photo, aspect) for photo in photos]
-    shape = working_size(cropped[0][0].width, cropped[0][0].height, size, multiple)
-    images = torch.stack([to_tensor(photo, shape) for photo, _ in cropped])
-    intrinsics = [
-        crop_intrinsics(k, box) for k, (_, box) in zip(cameras.intrinsics, cropped, strict=True)
-    ]
-    return images, replace(cameras, intrinsics=torch.stack(intrinsics))
 
 
 def _confident_share(output: HiSplatOutput) -> float | None:

@@ -1,10 +1,11 @@
 """The relative pose of two photos, and how deep their scene is.
 
 SIFT points are matched as root-SIFT (Arandjelovic & Zisserman, CVPR 2012), MAGSAC++ (Barath et
-al., CVPR 2020) finds the essential matrix, and rotation and direction are refined over all
-matches by their Sampson distance (Hartley & Zisserman, Multiple View Geometry, 11.4.3). The length
-of the baseline cannot be seen in two photos: it is set so that the median depth is
-``MEDIAN_DEPTH``. The world is the left camera.
+al., CVPR 2020) or another robust method finds the essential matrix, and rotation and direction are
+refined over all matches by their Sampson distance (Hartley & Zisserman, Multiple View Geometry,
+11.4.3). Whoever has denser matches refits the estimate with them. The length of the baseline cannot
+be seen in two photos: it is set so that the median depth is ``MEDIAN_DEPTH``. The world is the left
+camera.
 """
 
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ INLIER_PX = 1.5
 NOISE_PX = 0.7
 """Parallax below this, in pixels of the matched size, cannot be told from noise."""
 
+_ROBUST_METHODS = (cv2.USAC_MAGSAC, cv2.USAC_ACCURATE, cv2.RANSAC)
+
 _MATCHES_ADVICE = "Take both photos of the same scene, sharp, well lit and from nearby places."
 _PARALLAX_ADVICE = "Step sideways between the photos by about a tenth of the distance to the scene."
 
@@ -50,6 +53,29 @@ _Points = Float[np.ndarray, "n 2"]
 
 class TwoViewError(ValueError):
     """The cameras of two photos cannot be found; the message says why and what would help."""
+
+
+@dataclass(frozen=True)
+class RayPairs:
+    """Matched points on the planes z = 1 of both cameras.
+
+    Attributes:
+        left: x and y in the left camera's frame.
+        right: Likewise.
+        focal_px: Turns distances on the planes into pixels of the photos as they were matched.
+    """
+
+    left: _Points
+    right: _Points
+    focal_px: float
+
+    def zoomed(self, zoom: float) -> "RayPairs":
+        """The rays if both focal lengths were this much longer."""
+        return RayPairs(self.left / zoom, self.right / zoom, self.focal_px * zoom)
+
+    def only(self, chosen: Bool[np.ndarray, "n"]) -> "RayPairs":
+        """Some of the matches."""
+        return RayPairs(self.left[chosen], self.right[chosen], self.focal_px)
 
 
 @dataclass(frozen=True)
@@ -66,9 +92,11 @@ class TwoViewEstimate:
         matches: Number of mutual matches.
         median_angle_deg: Median angle between the two rays to a point.
         median_epipolar_px: Median distance of the inliers from their epipolar lines, pixels of
-            the left photo.
+            the photos as they were matched (``MATCHING_LONG_SIDE`` or smaller).
         in_front: Share of the inliers that lie in front of both cameras.
         warnings: What makes the estimate doubtful.
+        zoom: What the given focal lengths were multiplied by.
+        sparse: All matches, as rays of the estimate's intrinsics.
     """
 
     right_to_left: Float[np.ndarray, "4 4"]
@@ -82,6 +110,8 @@ class TwoViewEstimate:
     median_epipolar_px: float
     in_front: float
     warnings: tuple[str, ...]
+    zoom: float
+    sparse: RayPairs
 
     @property
     def inliers(self) -> int:
@@ -144,47 +174,37 @@ def estimate_two_view(
     count = len(matched.left)
     if count < FEWEST_INLIERS:
         raise TwoViewError(f"Only {count} points match between the photos. {_MATCHES_ADVICE}")
-    pair = _RayPair.of(matched, intrinsics_left, intrinsics_right)
-    rotation, direction = _essential(pair)
-    fit = _refined(pair, rotation, direction, focal_uncertainty)
-    rotation, direction = fit.rotation, fit.direction
-    _refuse_chance_fit(int(fit.inliers.sum()), count)
-    fitting = pair.only(fit.inliers).zoomed(fit.zoom)
-    _refuse_rotation(fitting, focal_is_free=focal_uncertainty > 0)
+    pair = _rays(matched, intrinsics_left, intrinsics_right)
+    fit = _refined(pair, _coarse_fit(pair), focal_uncertainty)
+    inliers = _inliers(pair, fit)
+    _refuse_chance_fit(int(inliers.sum()), count)
+    _refuse_rotation(pair.zoomed(fit.zoom).only(inliers), focal_is_free=focal_uncertainty > 0)
+    return _estimate(pair, fit, intrinsics_left, intrinsics_right)
 
-    points = _triangulate(fitting, rotation, direction)
-    depths = np.stack([points[:, 2], (points @ rotation.T + direction)[:, 2]])
-    in_front = np.isfinite(points).all(axis=1) & (depths > 0).all(axis=0)
-    if in_front.mean() < MIN_IN_FRONT or in_front.sum() < FEWEST_INLIERS:
-        raise TwoViewError(
-            f"Only {in_front.sum()} of {len(points)} matched points lie in front of both cameras, "
-            f"so no cameras fit the photos. {_MATCHES_ADVICE}"
-        )
-    points, depths = points[in_front], depths[:, in_front]
-    centre = -rotation.T @ direction
-    angle = float(np.median(_angles_deg(points, centre)))
-    if angle < MIN_ANGLE_DEG:
-        raise TwoViewError(_no_parallax(f"the rays to a point differ by {angle:.2f} degrees"))
 
-    scale = MEDIAN_DEPTH / float(np.median(points[:, 2]))
-    near, far = _range(fitting.left[in_front], depths * scale)
-    pose = np.eye(4)
-    pose[:3, :3] = rotation.T
-    pose[:3, 3] = centre * scale
-    return TwoViewEstimate(
-        right_to_left=pose,
-        intrinsics_left=_zoomed(intrinsics_left, fit.zoom),
-        intrinsics_right=_zoomed(intrinsics_right, fit.zoom),
-        points=points * scale,
-        near=near,
-        far=far,
-        matches=count,
-        median_angle_deg=angle,
-        median_epipolar_px=float(np.median(np.abs(_sampson(fitting, rotation, direction))))
-        * fitting.focal_px
-        / matched.scale_left,
-        in_front=float(in_front.mean()),
-        warnings=_warnings(len(points), angle, direction),
+def refit_two_view(
+    estimate: TwoViewEstimate, dense: RayPairs, focal_uncertainty: float = 0.0
+) -> TwoViewEstimate:
+    """The estimate with rotation, direction and focal length that fit denser matches best.
+
+    Args:
+        estimate: Where to start; its own matches still tell scale and range of depths.
+        dense: Matches as rays of the estimate's intrinsics.
+        focal_uncertainty: As ``estimate_two_view`` was told.
+
+    Raises:
+        TwoViewError: if the estimate's own matches no longer fit.
+    """
+    rotation = estimate.right_to_left[:3, :3].T
+    direction = -rotation @ estimate.right_to_left[:3, 3]
+    start = _Fit(rotation, direction / np.linalg.norm(direction), estimate.zoom)
+    given = 1 / estimate.zoom
+    fit = _refined(dense.zoomed(given), start, focal_uncertainty)
+    return _estimate(
+        estimate.sparse.zoomed(given),
+        fit,
+        _zoomed(estimate.intrinsics_left, given),
+        _zoomed(estimate.intrinsics_right, given),
     )
 
 
@@ -201,7 +221,7 @@ def scene_range_from_known_cameras(
         TwoViewError: if too few matches fit the cameras, or both stand in the same place.
     """
     matched = _match(left, right)
-    pair = _RayPair.of(matched, cameras.intrinsics[0], cameras.intrinsics[1])
+    pair = _rays(matched, cameras.intrinsics[0], cameras.intrinsics[1])
     to_left, to_right = cameras.world_to_camera.double().cpu().numpy()
     relative = to_right @ np.linalg.inv(to_left)
     rotation, translation = relative[:3, :3], relative[:3, 3]
@@ -236,43 +256,11 @@ def scene_range_from_known_cameras(
 
 @dataclass(frozen=True)
 class _Matches:
-    """Matched points, normalised to [0, 1] across each photo, and the sizes they were found at."""
+    """Matched points, each photo being [0, 1] across, and the left one's width in pixels."""
 
     left: _Points
     right: _Points
     width: int
-    scale_left: float
-
-
-@dataclass(frozen=True)
-class _RayPair:
-    """Matched points on the planes z = 1 of both cameras."""
-
-    left: _Points
-    right: _Points
-    focal_px: float  # of the photos as they were matched; turns distances on the planes to pixels
-
-    @staticmethod
-    def of(
-        matches: _Matches,
-        intrinsics_left: Float[Tensor, "3 3"],
-        intrinsics_right: Float[Tensor, "3 3"],
-    ) -> "_RayPair":
-        def rays(points: _Points, intrinsics: Float[Tensor, "3 3"]) -> _Points:
-            inverse = np.linalg.inv(intrinsics.double().cpu().numpy())
-            return points @ inverse[:2, :2].T + inverse[:2, 2]
-
-        focal_px = float(intrinsics_left[0, 0]) * matches.width
-        return _RayPair(
-            rays(matches.left, intrinsics_left), rays(matches.right, intrinsics_right), focal_px
-        )
-
-    def zoomed(self, zoom: float) -> "_RayPair":
-        """The rays if both focal lengths were this much longer."""
-        return _RayPair(self.left / zoom, self.right / zoom, self.focal_px * zoom)
-
-    def only(self, chosen: Bool[np.ndarray, "n"]) -> "_RayPair":
-        return _RayPair(self.left[chosen], self.right[chosen], self.focal_px)
 
 
 @dataclass(frozen=True)
@@ -282,7 +270,74 @@ class _Fit:
     rotation: Float[np.ndarray, "3 3"]
     direction: Float[np.ndarray, "3"]
     zoom: float
-    inliers: Bool[np.ndarray, "n"]
+
+    def error_px(self, pair: RayPairs) -> Float[np.ndarray, "n"]:
+        """Signed distance of matches from the epipolar constraint."""
+        zoomed = pair.zoomed(self.zoom)
+        return _sampson(zoomed, self.rotation, self.direction) * zoomed.focal_px
+
+
+def _rays(
+    matches: _Matches,
+    intrinsics_left: Float[Tensor, "3 3"],
+    intrinsics_right: Float[Tensor, "3 3"],
+) -> RayPairs:
+    def on_plane(points: _Points, intrinsics: Float[Tensor, "3 3"]) -> _Points:
+        inverse = np.linalg.inv(intrinsics.double().cpu().numpy())
+        return points @ inverse[:2, :2].T + inverse[:2, 2]
+
+    return RayPairs(
+        on_plane(matches.left, intrinsics_left),
+        on_plane(matches.right, intrinsics_right),
+        float(intrinsics_left[0, 0]) * matches.width,
+    )
+
+
+def _estimate(
+    pair: RayPairs,
+    fit: _Fit,
+    intrinsics_left: Float[Tensor, "3 3"],
+    intrinsics_right: Float[Tensor, "3 3"],
+) -> TwoViewEstimate:
+    """What the matches and the cameras fitted to them tell; refuses what cannot be right."""
+    rotation, direction = fit.rotation, fit.direction
+    sparse = pair.zoomed(fit.zoom)
+    fitting = sparse.only(_inliers(pair, fit))
+    points = _triangulate(fitting, rotation, direction)
+    depths = np.stack([points[:, 2], (points @ rotation.T + direction)[:, 2]])
+    in_front = np.isfinite(points).all(axis=1) & (depths > 0).all(axis=0)
+    if not len(points) or in_front.mean() < MIN_IN_FRONT or in_front.sum() < FEWEST_INLIERS:
+        raise TwoViewError(
+            f"Only {in_front.sum()} of {len(points)} matched points lie in front of both cameras, "
+            f"so no cameras fit the photos. {_MATCHES_ADVICE}"
+        )
+    points, depths = points[in_front], depths[:, in_front]
+    centre = -rotation.T @ direction
+    angle = float(np.median(_angles_deg(points, centre)))
+    if angle < MIN_ANGLE_DEG:
+        raise TwoViewError(_no_parallax(f"the rays to a point differ by {angle:.2f} degrees"))
+
+    scale = MEDIAN_DEPTH / float(np.median(points[:, 2]))
+    near, far = _range(fitting.left[in_front], depths * scale)
+    pose = np.eye(4)
+    pose[:3, :3] = rotation.T
+    pose[:3, 3] = centre * scale
+    return TwoViewEstimate(
+        right_to_left=pose,
+        intrinsics_left=_zoomed(intrinsics_left, fit.zoom),
+        intrinsics_right=_zoomed(intrinsics_right, fit.zoom),
+        points=points * scale,
+        near=near,
+        far=far,
+        matches=len(pair.left),
+        median_angle_deg=angle,
+        median_epipolar_px=float(np.median(np.abs(_sampson(fitting, rotation, direction))))
+        * fitting.focal_px,
+        in_front=float(in_front.mean()),
+        warnings=_warnings(len(points), angle, direction),
+        zoom=fit.zoom,
+        sparse=sparse,
+    )
 
 
 def _match(
@@ -294,13 +349,13 @@ def _match(
     scale = min(1.0, MATCHING_LONG_SIDE / max(left.shape[:2]))
     width = round(left.shape[1] * scale)
     if min(len(a), len(b)) < 2:
-        return _Matches(np.zeros((0, 2)), np.zeros((0, 2)), width, scale)
+        return _Matches(np.zeros((0, 2)), np.zeros((0, 2)), width)
     similarity = a @ b.T
     forward, distinct = _best(similarity)
     backward, distinct_back = _best(similarity.T)
     index = np.arange(len(a))
     chosen = (backward[forward] == index) & distinct & distinct_back[forward]
-    return _Matches(left_points[chosen], right_points[forward[chosen]], width, scale)
+    return _Matches(left_points[chosen], right_points[forward[chosen]], width)
 
 
 def _sift(photo: UInt8[np.ndarray, "height width 3"]) -> tuple[_Points, Float[np.ndarray, "n 128"]]:
@@ -332,56 +387,58 @@ def _best(
     return first, nearest < MATCH_RATIO**2 * next_nearest
 
 
-def _essential(pair: _RayPair) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """Rotation R and direction t with x_right ~ R x_left + t, from a robust essential matrix."""
+def _coarse_fit(pair: RayPairs) -> _Fit:
+    """Rotation and direction of a robust essential matrix: the best that several methods find.
+
+    Each of them stops early now and then with a handful of inliers, but not on the same photos.
+    """
+    fits = [fit for method in _ROBUST_METHODS if (fit := _essential_fit(pair, method)) is not None]
+    if not fits:
+        raise TwoViewError(f"No cameras fit the matches of the photos. {_MATCHES_ADVICE}")
+    return max(fits, key=lambda fit: _inliers(pair, fit).sum())
+
+
+def _essential_fit(pair: RayPairs, method: int) -> _Fit | None:
     essential, mask = cv2.findEssentialMat(
-        pair.left, pair.right, np.eye(3), cv2.USAC_MAGSAC, 0.9999, 1.0 / pair.focal_px, 10000
+        pair.left, pair.right, np.eye(3), method, 0.9999, 1.0 / pair.focal_px, 10000
     )
     if essential is None or essential.shape != (3, 3):
-        raise TwoViewError(f"No cameras fit the matches of the photos. {_MATCHES_ADVICE}")
+        return None
     _, rotation, direction, _ = cv2.recoverPose(
         essential, pair.left, pair.right, np.eye(3), mask=mask.copy()
     )
-    return rotation, direction[:, 0]
+    return _Fit(rotation, direction[:, 0], 1.0)
 
 
-def _refined(
-    pair: _RayPair,
-    rotation: Float[np.ndarray, "3 3"],
-    direction: Float[np.ndarray, "3"],
-    focal_uncertainty: float,
-) -> _Fit:
-    """The most probable rotation, direction and zoom given all matches, and the final inliers.
+def _refined(pair: RayPairs, start: _Fit, focal_uncertainty: float) -> _Fit:
+    """The most probable rotation, direction and zoom given all matches.
 
     Distances from the epipolar lines are robust (soft L1, ``EPIPOLAR_NOISE_PX``); the logarithm
     of the zoom has a normal prior. Matches are chosen anew as the fit gets better.
     """
-    log_zoom = 0.0
-
-    def error_px(
-        part: _RayPair, rotation: np.ndarray, direction: np.ndarray, log_zoom: float
-    ) -> np.ndarray:
-        zoomed = part.zoomed(np.exp(log_zoom))
-        return _sampson(zoomed, rotation, direction) * zoomed.focal_px
-
+    fit = start
     for threshold_px in (3.0, 2.0, INLIER_PX):
-        inliers = np.abs(error_px(pair, rotation, direction, log_zoom)) < threshold_px
-        if inliers.sum() < 8:
+        part = pair.only(np.abs(fit.error_px(pair)) < threshold_px)
+        if len(part.left) < 8:
             break
-        solve = _PoseSteps(rotation, direction)
+        steps = _PoseSteps(fit.rotation, fit.direction)
 
         def residuals(change: np.ndarray) -> np.ndarray:
-            zoom = change[5] if focal_uncertainty else 0.0
-            ratio = error_px(pair.only(inliers), *solve.pose(change), zoom) / EPIPOLAR_NOISE_PX  # noqa: B023
+            log_zoom = change[5] if focal_uncertainty else 0.0
+            moved = _Fit(*steps.pose(change), float(np.exp(log_zoom)))  # noqa: B023
+            ratio = moved.error_px(part) / EPIPOLAR_NOISE_PX  # noqa: B023
             robust = np.sign(ratio) * np.sqrt(2 * (np.sqrt(1 + ratio**2) - 1))
-            return np.append(robust, zoom / focal_uncertainty) if focal_uncertainty else robust
+            return np.append(robust, log_zoom / focal_uncertainty) if focal_uncertainty else robust
 
-        start = np.array([0, 0, 0, 0, 0, log_zoom])[: 6 if focal_uncertainty else 5]
-        solution = least_squares(residuals, start, max_nfev=30).x
-        rotation, direction = solve.pose(solution)
-        log_zoom = float(solution[5]) if focal_uncertainty else 0.0
-    inliers = np.abs(error_px(pair, rotation, direction, log_zoom)) < INLIER_PX
-    return _Fit(rotation, direction, float(np.exp(log_zoom)), inliers)
+        begin = np.array([0, 0, 0, 0, 0, np.log(fit.zoom)])[: 6 if focal_uncertainty else 5]
+        solution = least_squares(residuals, begin, max_nfev=30).x
+        zoom = float(np.exp(solution[5])) if focal_uncertainty else 1.0
+        fit = _Fit(*steps.pose(solution), zoom)
+    return fit
+
+
+def _inliers(pair: RayPairs, fit: _Fit) -> Bool[np.ndarray, "n"]:
+    return np.abs(fit.error_px(pair)) < INLIER_PX
 
 
 @dataclass(frozen=True)
@@ -398,7 +455,7 @@ class _PoseSteps:
 
 
 def _sampson(
-    pair: _RayPair, rotation: Float[np.ndarray, "3 3"], translation: Float[np.ndarray, "3"]
+    pair: RayPairs, rotation: Float[np.ndarray, "3 3"], translation: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "n"]:
     """Signed first-order distance of each match from the epipolar constraint, on z = 1."""
     x, y, z = translation
@@ -415,7 +472,7 @@ def _zoomed(intrinsics: Float[Tensor, "3 3"], zoom: float) -> Float[Tensor, "3 3
 
 
 def _triangulate(
-    pair: _RayPair, rotation: Float[np.ndarray, "3 3"], translation: Float[np.ndarray, "3"]
+    pair: RayPairs, rotation: Float[np.ndarray, "3 3"], translation: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "n 3"]:
     """Points in the left camera's frame; not finite where the rays are parallel."""
     if len(pair.left) == 0:
@@ -468,7 +525,7 @@ def _refuse_chance_fit(inliers: int, matches: int) -> None:
         )
 
 
-def _refuse_rotation(pair: _RayPair, focal_is_free: bool) -> None:
+def _refuse_rotation(pair: RayPairs, focal_is_free: bool) -> None:
     """Raises TwoViewError if turning the camera alone explains the matches.
 
     A wrong focal length looks like parallax, so an uncertain one is left free here.
