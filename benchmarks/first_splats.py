@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hisplat_app.machine import machine
-from hisplat_app.reconstruction import reconstruct
+from hisplat_app.reconstruction import Preview, reconstruct
 from hisplat_models.checkpoints import load_model
 
 
@@ -52,10 +52,12 @@ class Cold:
 
 @dataclass(frozen=True)
 class Next:
-    """A further pair at one working size: seconds in all, by step, and Gaussians made."""
+    """A further pair at one working size: seconds in all, until each coarser level could be shown,
+    by step, and Gaussians made."""
 
     size: int
     seconds: float
+    coarse_levels: tuple[float, ...]
     steps: dict[str, float]
     gaussians: int
 
@@ -108,10 +110,15 @@ def next_pair(options: Options, model, size: int) -> Next:
     runs = []
     for _ in range(options.repeats + 1):
         started = time.perf_counter()
-        scene = reconstruct(options.left, options.right, model=model, size=size)
-        runs.append((time.perf_counter() - started, scene))
-    seconds, scene = min(runs[1:], key=lambda run: run[0])
-    return Next(size, seconds, scene.report.seconds, scene.gaussians.count)
+        levels: list[float] = []
+
+        def shown(preview: Preview) -> None:
+            levels.append(time.perf_counter() - started)  # noqa: B023
+
+        scene = reconstruct(options.left, options.right, model=model, size=size, preview=shown)
+        runs.append((time.perf_counter() - started, tuple(levels), scene))
+    seconds, levels_s, scene = min(runs[1:], key=lambda run: run[0])
+    return Next(size, seconds, levels_s, scene.report.seconds, scene.gaussians.count)
 
 
 def print_table(cold: Cold, following: list[Next]) -> None:
@@ -121,6 +128,9 @@ def print_table(cold: Cold, following: list[Next]) -> None:
     table = Table("step", *(str(n.size) for n in following))
     for step in following[0].steps:
         table.add_row(step, *(f"{n.steps[step]:.2f}" for n in following))
+    for level in range(len(following[0].coarse_levels)):
+        reached = (f"{n.coarse_levels[level]:.2f}" for n in following)
+        table.add_row(f"until level {level + 1} is there", *reached)
     table.add_row("in all", *(f"{n.seconds:.2f}" for n in following), style="bold")
     table.add_row("Gaussians", *(f"{n.gaussians:,}" for n in following))
     console.print(table)

@@ -80,6 +80,7 @@ class Answer:
         self.scene: Scene | None = None
         self.message: str | None = None
         self.places: list[int] = []
+        self.previews: list[Scene] = []
         self.ended = threading.Event()
 
     def waiting(self, ahead: int) -> None:
@@ -88,6 +89,10 @@ class Answer:
 
     def progress(self, step: str, fraction: float) -> None:
         """Nothing that is noted."""
+
+    def preview(self, scene: Scene) -> None:
+        """The coarser levels."""
+        self.previews.append(scene)
 
     def finished(self, scene: Scene) -> None:
         """The answer."""

@@ -26,7 +26,7 @@ from hisplat_viewer import (
 
 from .defaults import DEFAULT_MODEL, DEFAULT_SIZE
 from .page_files import photo_cameras
-from .reconstruction import PhotoBytes, Reconstruction
+from .reconstruction import PhotoBytes, Preview, Reconstruction
 from .reconstruction_session import ReconstructionRequest, ReconstructionSession
 from .scene_statistics import file_statistics, report_statistics
 from .session import SessionFullError
@@ -68,6 +68,7 @@ class PageScenes:
         if pair.size not in (None, *self._offer.sizes):
             listener.failed("There is no such working size to choose.")
             return
+        relay = _Relay(listener)
         left, right = (PhotoBytes(photo.name, photo.content) for photo in (pair.left, pair.right))
         request = ReconstructionRequest(
             left,
@@ -76,9 +77,10 @@ class PageScenes:
             fov_degrees=pair.fov_degrees,
             model=None if pair.model is None else self._models[pair.model],
             size=pair.size,
+            preview=relay.preview,
         )
         try:
-            self._session.submit(client, request, _Relay(listener))
+            self._session.submit(client, request, relay)
         except SessionFullError as error:
             listener.failed(str(error))
 
@@ -109,6 +111,9 @@ class _Relay:
 
     def progress(self, step: str, fraction: float) -> None:
         self._listener.progress(step, fraction)
+
+    def preview(self, so_far: Preview) -> None:
+        self._listener.preview(preview_scene(so_far))
 
     def finished(self, result: Reconstruction) -> None:
         self._listener.finished(page_scene(result))
@@ -143,6 +148,14 @@ def page_scene(result: Reconstruction) -> Scene:
         result.confidence,
         create_renderer("cpu"),
         photo_cameras(result.image_cameras, result.report.near, result.report.far),
+    )
+
+
+def preview_scene(so_far: Preview) -> Scene:
+    """The levels that are there, as the page shows them."""
+    summary = f"Level {so_far.levels} of {so_far.levels_in_all}; finer ones are being made."
+    return Scene(
+        so_far.gaussians, so_far.cameras, so_far.photos, summary, renderer=create_renderer("cpu")
     )
 
 

@@ -4,13 +4,14 @@ import importlib.util
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hisplat_data_tools.atomic_write import write_atomically
@@ -41,6 +42,25 @@ LEAST_OPACITY = 1 / 255
 """Fainter Gaussians change no pixel of an 8-bit image, so they are left out."""
 
 Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The coarser levels of a scene whose finer ones are still being made.
+
+    Attributes:
+        gaussians: In the world frame, on the CPU, without leading axes.
+        cameras: As of the finished ``Reconstruction``.
+        photos: Likewise.
+        levels: How many levels are there.
+        levels_in_all: How many there will be.
+    """
+
+    gaussians: Gaussians
+    cameras: Cameras
+    photos: Float[Tensor, "2 3 height width"]
+    levels: int
+    levels_in_all: int
 
 
 @dataclass(frozen=True)
@@ -179,6 +199,7 @@ def reconstruct(
     precision: Precision = "fp32",
     compile: bool = False,
     progress: Progress = ignore_progress,
+    preview: Callable[[Preview], None] | None = None,
 ) -> Reconstruction:
     """The 3D scene of two photos.
 
@@ -197,6 +218,7 @@ def reconstruct(
         precision: Of the network to load; see ``hisplat_models.inference.prepare``.
         compile: Whether to compile the network to load.
         progress: Told about each step; may raise to cancel.
+        preview: Told about each level of the scene but the last as it is done; may raise to cancel.
 
     Raises:
         ValueError: for photos or cameras that nothing can be made of, saying why; PhotoError,
@@ -218,13 +240,22 @@ def reconstruct(
         network = prepare(load_model(network, choose_device(device)), precision, compile)
     images, seen = at_working_size(photos, found.cameras, size, network.size_multiple)
 
+    def show_level(so_far: Gaussians) -> None:
+        if preview is not None:
+            there = int(so_far.level.max()) + 1
+            coarse = _visible(so_far.to("cpu")[0])[0]
+            preview(Preview(coarse, seen, images, there, len(network.stages)))
+
     where = next(network.parameters()).device
     with torch.no_grad():
-        output = network(images[None].to(where), seen[None].to(where), clock.part(0.25, 0.95))
+        output = network(
+            images[None].to(where),
+            seen[None].to(where),
+            clock.part(0.25, 0.95),
+            on_level=show_level,
+        )
     clock.begin("collecting the Gaussians", 0.95)
-    gaussians = output.gaussians.to("cpu")[0]
-    visible = gaussians.opacities >= LEAST_OPACITY
-    gaussians = gaussians[visible]
+    gaussians, visible = _visible(output.gaussians.to("cpu")[0])
     confidence = _confidence(output)
     report = Report(
         photos=(photos[0].name, photos[1].name),
@@ -274,6 +305,12 @@ def _as_photo(source: PhotoSource) -> Photo:
     if isinstance(source, PhotoBytes):
         return load_photo(source.content, source.name)
     return load_photo(source)
+
+
+def _visible(gaussians: Gaussians) -> tuple[Gaussians, Bool[Tensor, "n"]]:
+    """Those that change a picture, and which ones they were."""
+    visible = gaussians.opacities >= LEAST_OPACITY
+    return gaussians[visible], visible
 
 
 def _confident_share(output: HiSplatOutput) -> float | None:

@@ -12,7 +12,14 @@ from hisplat_models.checkpoints import load_model
 from hisplat_models.inference import Precision, prepare
 from hisplat_models.network import HiSplat
 
-from .reconstruction import Device, PhotoBytes, Reconstruction, choose_device, reconstruct
+from .reconstruction import (
+    Device,
+    PhotoBytes,
+    Preview,
+    Reconstruction,
+    choose_device,
+    reconstruct,
+)
 from .session import MOST_WAITING, Session, Work
 from .step_clock import Progress
 
@@ -25,7 +32,8 @@ MOST_NETWORKS = 2
 class ReconstructionRequest:
     """Two photos, and what is known or wished about them; see ``reconstruct``.
 
-    ``model`` and ``size`` are the session's own where they are None.
+    ``model`` and ``size`` are the session's own where they are None. ``preview`` is called on the
+    session's thread.
     """
 
     left: Path | PhotoBytes
@@ -35,6 +43,7 @@ class ReconstructionRequest:
     fov_degrees: float | None = None
     model: str | None = None
     size: int | None = None
+    preview: Callable[[Preview], None] | None = None
 
 
 class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
@@ -96,6 +105,7 @@ def _prepared(
             model=network,
             size=request.size or size,
             progress=progress,
+            preview=request.preview,
         )
 
     return work

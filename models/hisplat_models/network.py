@@ -26,6 +26,7 @@ from .rendering import PAPER, RasterizationSettings, Renderer, create_renderer
 from .stage import Stage, StageOutput
 
 Progress = Callable[[str, float], None]
+OnLevel = Callable[[Gaussians], None]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class HiSplat(nn.Module):
         cameras: Cameras,
         progress: Progress | None = None,
         prior: MatchingPrior | None = None,
+        on_level: OnLevel | None = None,
     ) -> HiSplatOutput:
         """Predicts the scene in the world frame and scale of the cameras.
 
@@ -120,6 +122,8 @@ class HiSplat(nn.Module):
             cameras: Shape (batch, view).
             progress: Called with a step's name and the fraction done; may raise to cancel.
             prior: The matching prior of these photos, if it has been computed before.
+            on_level: Called with the scene so far after each stage but the last, while the finer
+                ones are still to come; may raise to cancel.
 
         Raises:
             ValueError: for fewer than two views, sides that are no such multiples, or cameras that
@@ -149,6 +153,8 @@ class HiSplat(nn.Module):
             parts.append(output.gaussians)
             made.append(output)
             accumulated.append(Gaussians.cat(parts))
+            if on_level is not None and index < len(self.stages) - 1:
+                on_level(accumulated[-1])
         report("done", 1.0)
         return HiSplatOutput(tuple(accumulated), tuple(made), maps)
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 import hisplat_app
 from hisplat_app import Reconstruction, reconstruct
-from hisplat_app.reconstruction import LEAST_OPACITY, PhotoBytes
+from hisplat_app.reconstruction import LEAST_OPACITY, PhotoBytes, Preview
 from hisplat_app.session import Cancelled
 from hisplat_data_tools.cameras_json import read_cameras
 from hisplat_data_tools.ply import read_ply
@@ -54,6 +54,22 @@ def test_report_tells_how_it_went(scene: Reconstruction):
 
 def test_invisible_gaussians_are_left_out(scene: Reconstruction):
     assert scene.gaussians.opacities.min() >= LEAST_OPACITY
+
+
+def test_levels_are_shown_as_they_come_and_can_end_the_work(untrained: HiSplat):
+    seen: list[Preview] = []
+
+    def first_only(preview: Preview) -> None:
+        seen.append(preview)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        reconstruct(LEFT, RIGHT, cameras=CAMERAS, model=untrained, size=SIZE, preview=first_only)
+    (preview,) = seen
+    assert (preview.levels, preview.levels_in_all) == (1, 3)
+    assert preview.photos.shape == (2, 3, SIZE * 3 // 4, SIZE)
+    assert preview.gaussians.count > 0
+    assert (preview.gaussians.level == 0).all()
 
 
 def test_scene_follows_the_world_of_the_cameras(scene: Reconstruction, untrained: HiSplat):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.load import Answer, Crowd, Load
@@ -71,6 +72,18 @@ def test_browsers_see_no_folders_of_this_machine(own: str, names: list[str]):
     offered = offered_models(own)
     assert list(offered) == names
     assert offered[names[0]] == own
+
+
+def test_coarser_levels_come_first(scenes: PageScenes, pair: PhotoPair):
+    answer = asked(scenes, pair)
+    assert answer.scene is not None
+    assert [int(s.gaussians.level.max()) for s in answer.previews] == [0, 1]
+    whole = answer.scene.gaussians
+    for preview in answer.previews:
+        # Finer levels only change how opaque coarser Gaussians are.
+        made = preview.gaussians.means[::37]
+        apart = torch.cdist(made, whole.means, compute_mode="donot_use_mm_for_euclid_dist")
+        assert (apart.min(dim=1).values == 0).float().mean() > 0.9
 
 
 def test_an_offered_network_is_loaded(scenes: PageScenes, pair: PhotoPair):

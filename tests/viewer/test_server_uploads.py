@@ -130,6 +130,62 @@ def test_photos_requests_and_scenes_of_a_browser_are_gone_when_it_leaves(
     until(lambda: not kept() and scene_is_kept() is None, "that photos and scene are gone")
 
 
+def begun(server: ViewerServer, source: Recorder) -> tuple[Visitor, SceneListener]:
+    visitor = with_two_photos(server)
+    visitor.press(visitor.panel._photos._start)
+    until(lambda: bool(source.listeners), "the request")
+    (listener,) = source.listeners.values()
+    return visitor, listener
+
+
+def shown(visitor: Visitor) -> int | None:
+    """How many Gaussians the page shows; None without a scene."""
+    view = visitor.panel._look.view
+    return None if view is None else view.scene.gaussians.count
+
+
+def coarse(scene: Scene, levels: int) -> Scene:
+    part = scene.gaussians[scene.gaussians.level < levels]
+    return replace(scene, gaussians=part, confidence=None)
+
+
+def test_coarser_levels_are_shown_while_finer_ones_are_made(
+    server: ViewerServer, source: Recorder, scene: Scene
+):
+    visitor, listener = begun(server, source)
+    for levels in (1, 2):
+        listener.preview(coarse(scene, levels))
+        assert shown(visitor) == coarse(scene, levels).gaussians.count
+        assert not visitor.panel.has_scene
+    listener.finished(scene)
+    assert shown(visitor) == scene.gaussians.count
+    assert visitor.panel.has_scene
+
+
+def test_a_preview_of_nothing_leaves_no_trace(server: ViewerServer, source: Recorder, scene: Scene):
+    visitor, listener = begun(server, source)
+    listener.preview(coarse(scene, 1))
+    listener.failed("The lights went out.")
+    assert shown(visitor) is None
+    assert "The lights went out." in visitor.status
+
+
+def test_the_scene_before_comes_back_if_no_finer_levels_follow(
+    server: ViewerServer, source: Recorder, scene: Scene
+):
+    visitor, listener = begun(server, source)
+    listener.finished(scene)
+    visitor.press(visitor.panel._photos._start)
+    until(lambda: listener not in source.listeners.values(), "the next request")
+    (listener,) = source.listeners.values()
+    listener.preview(coarse(scene, 1))
+    assert shown(visitor) == coarse(scene, 1).gaussians.count
+    visitor.press(visitor.panel._photos._cancel)
+    until(lambda: shown(visitor) == scene.gaussians.count, "the scene before")
+    listener.preview(coarse(scene, 1))  # too late
+    assert shown(visitor) == scene.gaussians.count
+
+
 def test_a_request_that_comes_while_its_browser_leaves_is_not_made(
     server: ViewerServer, source: Recorder
 ):

@@ -82,6 +82,10 @@ class SceneListener(Protocol):
         """The step just begun and the share of the work done, in [0, 1]."""
         ...
 
+    def preview(self, scene: Scene) -> None:
+        """The coarser levels of the scene are there; finer ones, or ``finished``, come next."""
+        ...
+
     def finished(self, scene: Scene) -> None:
         """The scene is there."""
         ...

@@ -91,6 +91,15 @@ class LookPanel:
             self._folder.visible = True
             self._look_changed()
 
+    def clear(self) -> None:
+        """Shows nothing, as before the first scene; the caller holds the lock."""
+        with self._client.atomic():
+            for part in (self._view, self._levels, self._views):
+                if part is not None:
+                    part.remove()
+            self._view = self._levels = self._views = None
+            self._folder.visible = False
+
     @property
     def view(self) -> SceneView | None:
         """The scene in the browser; None without one."""

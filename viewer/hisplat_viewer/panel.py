@@ -35,9 +35,12 @@ class Panel:
     ) -> None:
         self._lock = threading.RLock()
         self._scene: Scene | None = None
+        self._previewing = False
         name = f"page-{client.client_id}"
         with client.atomic():
-            self._photos = PhotosPanel(client, name, source, self._lock, self.show)
+            self._photos = PhotosPanel(
+                client, name, source, self._lock, self.show, self._preview, self._end_preview
+            )
             self._history = HistoryPanel(client, self._lock, self._show_again)
             self._look = LookPanel(client, self._lock)
             self._save = SavePanel(client, name, self._lock, self._look, writers, saver)
@@ -54,7 +57,7 @@ class Panel:
             ValueError: if there is nothing to show.
         """
         with self._lock:
-            self._replace(scene)
+            self._replace(scene, keep_eye=self._previewing)
             self._history.add(scene, title)
 
     def close(self) -> None:
@@ -70,8 +73,27 @@ class Panel:
         with self._lock:
             self._replace(scene)
 
-    def _replace(self, scene: Scene) -> None:
-        self._look.show(scene)
+    def _preview(self, scene: Scene) -> None:
+        """Shows what is there of a scene; from its second level on the eye stays where it is."""
+        self._look.show(scene, keep_eye=self._previewing)
+        self._save.show(scene)
+        self._previewing = True
+
+    def _end_preview(self) -> None:
+        """Goes back to the scene before, if there was one; the caller holds the lock."""
+        if not self._previewing:
+            return
+        self._previewing = False
+        if self._scene is None:
+            self._look.clear()
+            self._save.clear()
+        else:
+            self._look.show(self._scene)
+            self._save.show(self._scene)
+
+    def _replace(self, scene: Scene, keep_eye: bool = False) -> None:
+        self._look.show(scene, keep_eye)
         self._save.show(scene)
         self._photos.say(scene.summary, scene.warnings)
         self._scene = scene
+        self._previewing = False

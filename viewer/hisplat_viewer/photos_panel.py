@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import viser
@@ -28,6 +29,8 @@ class PhotosPanel:
         lock: Of the browser's page; held by callbacks.
         on_scene: Shows a scene of this title, and may refuse it with a ValueError; called with the
             lock held.
+        on_preview: Shows the coarser levels of a scene on its way; the same.
+        on_dropped: No scene comes of what was previewed, if anything was; the same.
     """
 
     def __init__(
@@ -37,11 +40,15 @@ class PhotosPanel:
         source: SceneSource,
         lock: threading.RLock,
         on_scene: Callable[[Scene, str], None],
+        on_preview: Callable[[Scene], None],
+        on_dropped: Callable[[], None],
     ) -> None:
         self._name = name
         self._source = source
         self._lock = lock
         self._on_scene = on_scene
+        self._on_preview = on_preview
+        self._on_dropped = on_dropped
         self._asking = threading.Lock()
         self._awaited: _Answer | None = None
         self._closed = False
@@ -86,6 +93,14 @@ class PhotosPanel:
             if answer is self._awaited:
                 self._status.go_on(step, fraction)
 
+    def hear_preview(self, answer: "_Answer", scene: Scene) -> None:
+        """Passes the coarser levels on, unless a newer request is awaited."""
+        with self._lock:
+            if answer is self._awaited:
+                # The whole scene will say what is wrong.
+                with suppress(ValueError):
+                    self._on_preview(scene)
+
     def hear_scene(self, answer: "_Answer", scene: Scene) -> None:
         """Passes the scene on, unless a newer request is awaited."""
         with self._lock:
@@ -96,6 +111,7 @@ class PhotosPanel:
                 try:
                     self._on_scene(scene, answer.title)
                 except ValueError as error:
+                    self._on_dropped()
                     self._status.complain(str(error))
                 else:
                     self._status.say(f"{scene.summary} ({times})", scene.warnings)
@@ -106,6 +122,7 @@ class PhotosPanel:
             if answer is self._awaited:
                 self._awaited = None
                 self._cancel.visible = False
+                self._on_dropped()
                 self._status.complain(message)
 
     def _add_choices(self, gui: viser.GuiApi) -> None:
@@ -185,6 +202,7 @@ class PhotosPanel:
                 pair = None if self._closed else chosen()
                 if pair is None:
                     return
+                self._on_dropped()  # what is awaited so far
                 answer = self._awaited = _Answer(self, f"{pair.left.name} + {pair.right.name}")
                 self._cancel.visible = True
                 self._status.wait(0)
@@ -197,6 +215,7 @@ class PhotosPanel:
                     return
                 self._awaited = None
                 self._cancel.visible = False
+                self._on_dropped()
                 self._status.finish()
                 self._status.say("Cancelled.")
             self._source.withdraw(self._name)
@@ -214,6 +233,9 @@ class _Answer:
 
     def progress(self, step: str, fraction: float) -> None:
         self._panel.hear_progress(self, step, fraction)
+
+    def preview(self, scene: Scene) -> None:
+        self._panel.hear_preview(self, scene)
 
     def finished(self, scene: Scene) -> None:
         self._panel.hear_scene(self, scene)

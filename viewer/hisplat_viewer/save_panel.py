@@ -98,6 +98,11 @@ class SavePanel:
             self._camera_format.visible = self._camera_button.visible = known
         self._folder.visible = True
 
+    def clear(self) -> None:
+        """Offers nothing, as before the first scene; the caller holds the page's lock."""
+        self._folder.visible = False
+        self._frame = None
+
     def close(self) -> None:
         """The browser has left; the caller holds the page's lock."""
         self._jobs.close()
