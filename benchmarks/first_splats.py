@@ -52,8 +52,7 @@ class Cold:
 
 @dataclass(frozen=True)
 class Next:
-    """A further pair at one working size: seconds in all, until each coarser level could be shown,
-    by step, and Gaussians made."""
+    """A further pair: seconds in all, to each coarser level, by step; and Gaussians made."""
 
     size: int
     seconds: float
