@@ -1,11 +1,10 @@
 """The relative pose of two photos, and how deep their scene is.
 
-SIFT points are matched as root-SIFT (Arandjelovic & Zisserman, CVPR 2012), MAGSAC++ (Barath et
-al., CVPR 2020) or another robust method finds the essential matrix, and rotation and direction are
-refined over all matches by their Sampson distance (Hartley & Zisserman, Multiple View Geometry,
-11.4.3). Whoever has denser matches refits the estimate with them. The length of the baseline cannot
-be seen in two photos: it is set so that the median depth is ``MEDIAN_DEPTH``. The world is the left
-camera.
+Of keypoints that match, MAGSAC++ (Barath et al., CVPR 2020) or another robust method finds the
+essential matrix, and rotation and direction are refined over all matches by their Sampson distance
+(Hartley & Zisserman, Multiple View Geometry, 11.4.3). Whoever has denser matches refits the
+estimate with them. The length of the baseline cannot be seen in two photos: it is set so that the
+median depth is ``MEDIAN_DEPTH``. The world is the left camera.
 """
 
 from dataclasses import dataclass
@@ -20,16 +19,14 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 
+from .keypoints import Keypoints, match_keypoints
+
 MEDIAN_DEPTH = 4.0
 """Median z-depth of the matched points in the estimated world, which fixes its scale."""
 
 NEAR_MARGIN, FAR_MARGIN = 0.75, 1.5
 """The range goes from this times the 2 % quantile of depth to that times the 98 % quantile."""
 
-MATCHING_LONG_SIDE = 1000
-MAX_POINTS = 3000
-SIFT_CONTRAST = 0.01
-MATCH_RATIO = 0.8
 FEWEST_INLIERS = 16
 FEW_INLIERS = 40
 MIN_ANGLE_DEG = 0.5
@@ -92,7 +89,7 @@ class TwoViewEstimate:
         matches: Number of mutual matches.
         median_angle_deg: Median angle between the two rays to a point.
         median_epipolar_px: Median distance of the inliers from their epipolar lines, pixels of
-            the photos as they were matched (``MATCHING_LONG_SIDE`` or smaller).
+            the photos as they were matched (``keypoints.MATCHING_LONG_SIDE`` or smaller).
         in_front: Share of the inliers that lie in front of both cameras.
         warnings: What makes the estimate doubtful.
         zoom: What the given focal lengths were multiplied by.
@@ -170,15 +167,8 @@ def estimate_two_view(
         TwoViewError: if the photos have too few matches, no parallax, or fit no cameras that both
             have the scene in front of them.
     """
-    matched = _match(left, right)
-    count = len(matched.left)
-    if count < FEWEST_INLIERS:
-        raise TwoViewError(f"Only {count} points match between the photos. {_MATCHES_ADVICE}")
-    pair = _rays(matched, intrinsics_left, intrinsics_right)
-    fit = _refined(pair, _coarse_fit(pair), focal_uncertainty)
-    inliers = _inliers(pair, fit)
-    _refuse_chance_fit(int(inliers.sum()), count)
-    _refuse_rotation(pair.zoomed(fit.zoom).only(inliers), focal_is_free=focal_uncertainty > 0)
+    pair = _matched(left, right, intrinsics_left, intrinsics_right)
+    fit = _solved(pair, focal_uncertainty)
     return _estimate(pair, fit, intrinsics_left, intrinsics_right)
 
 
@@ -203,9 +193,48 @@ def refit_two_view(
     return _estimate(
         estimate.sparse.zoomed(given),
         fit,
-        _zoomed(estimate.intrinsics_left, given),
-        _zoomed(estimate.intrinsics_right, given),
+        zoomed_intrinsics(estimate.intrinsics_left, given),
+        zoomed_intrinsics(estimate.intrinsics_right, given),
     )
+
+
+@dataclass(frozen=True)
+class PairFit:
+    """What the matches of two photos tell without a scale.
+
+    Attributes:
+        rotation: With ``direction``: x_right ~ rotation x_left + direction.
+        direction: Unit vector.
+        zoom: What the given focal lengths are to be multiplied by.
+        inliers: Which matches fit.
+        median_angle_deg: Median angle between the two rays to a point.
+    """
+
+    rotation: Float[np.ndarray, "3 3"]
+    direction: Float[np.ndarray, "3"]
+    zoom: float
+    inliers: Bool[np.ndarray, "n"]
+    median_angle_deg: float
+
+
+def fit_pair(
+    left: Keypoints,
+    right: Keypoints,
+    intrinsics_left: Float[Tensor, "3 3"],
+    intrinsics_right: Float[Tensor, "3 3"],
+    focal_uncertainty: float = 0.0,
+) -> PairFit:
+    """The relative pose of two photos from keypoints that match one to one.
+
+    Raises:
+        TwoViewError: as ``estimate_two_view``.
+    """
+    pair = _rays(left, right, intrinsics_left, intrinsics_right)
+    fit = _solved(pair, focal_uncertainty)
+    estimate = _estimate(pair, fit, intrinsics_left, intrinsics_right)
+    inliers = _inliers(pair, fit)
+    angle = estimate.median_angle_deg
+    return PairFit(fit.rotation, fit.direction, fit.zoom, inliers, angle)
 
 
 def scene_range_from_known_cameras(
@@ -220,8 +249,7 @@ def scene_range_from_known_cameras(
     Raises:
         TwoViewError: if too few matches fit the cameras, or both stand in the same place.
     """
-    matched = _match(left, right)
-    pair = _rays(matched, cameras.intrinsics[0], cameras.intrinsics[1])
+    pair = matched = _matched(left, right, cameras.intrinsics[0], cameras.intrinsics[1])
     to_left, to_right = cameras.world_to_camera.double().cpu().numpy()
     relative = to_right @ np.linalg.inv(to_left)
     rotation, translation = relative[:3, :3], relative[:3, 3]
@@ -240,7 +268,7 @@ def scene_range_from_known_cameras(
             "depths is unknown. State near and far in the camera file, and check that its cameras "
             "belong to these photos (file names, axes, pixels)."
         )
-    near, far = _range(positions, depths)
+    near, far = depth_range(positions, depths)
     warnings = []
     if count < FEW_INLIERS:
         warnings.append(
@@ -252,15 +280,6 @@ def scene_range_from_known_cameras(
             "belong to these photos."
         )
     return SceneRange(near, far, float(np.median(depths)), count, tuple(warnings))
-
-
-@dataclass(frozen=True)
-class _Matches:
-    """Matched points, each photo being [0, 1] across, and the left one's width in pixels."""
-
-    left: _Points
-    right: _Points
-    width: int
 
 
 @dataclass(frozen=True)
@@ -277,20 +296,38 @@ class _Fit:
         return _sampson(zoomed, self.rotation, self.direction) * zoomed.focal_px
 
 
-def _rays(
-    matches: _Matches,
+def _solved(pair: RayPairs, focal_uncertainty: float) -> _Fit:
+    """The cameras that fit the matches; refuses matches that fit by chance or a mere turn."""
+    count = len(pair.left)
+    if count < FEWEST_INLIERS:
+        raise TwoViewError(f"Only {count} points match between the photos. {_MATCHES_ADVICE}")
+    fit = _refined(pair, _coarse_fit(pair), focal_uncertainty)
+    inliers = _inliers(pair, fit)
+    _refuse_chance_fit(int(inliers.sum()), count)
+    _refuse_rotation(pair.zoomed(fit.zoom).only(inliers), focal_is_free=focal_uncertainty > 0)
+    return fit
+
+
+def _matched(
+    left: UInt8[np.ndarray, "height width 3"],
+    right: UInt8[np.ndarray, "right_height right_width 3"],
     intrinsics_left: Float[Tensor, "3 3"],
     intrinsics_right: Float[Tensor, "3 3"],
 ) -> RayPairs:
-    def on_plane(points: _Points, intrinsics: Float[Tensor, "3 3"]) -> _Points:
-        inverse = np.linalg.inv(intrinsics.double().cpu().numpy())
-        return points @ inverse[:2, :2].T + inverse[:2, 2]
+    a, b = Keypoints.of(left), Keypoints.of(right)
+    pairs = match_keypoints(a, b)
+    return _rays(a.only(pairs[:, 0]), b.only(pairs[:, 1]), intrinsics_left, intrinsics_right)
 
-    return RayPairs(
-        on_plane(matches.left, intrinsics_left),
-        on_plane(matches.right, intrinsics_right),
-        float(intrinsics_left[0, 0]) * matches.width,
-    )
+
+def _rays(
+    left: Keypoints,
+    right: Keypoints,
+    intrinsics_left: Float[Tensor, "3 3"],
+    intrinsics_right: Float[Tensor, "3 3"],
+) -> RayPairs:
+    """Points that match one to one, as rays."""
+    focal_px = float(intrinsics_left[0, 0]) * left.width
+    return RayPairs(left.on_plane(intrinsics_left), right.on_plane(intrinsics_right), focal_px)
 
 
 def _estimate(
@@ -318,14 +355,14 @@ def _estimate(
         raise TwoViewError(_no_parallax(f"the rays to a point differ by {angle:.2f} degrees"))
 
     scale = MEDIAN_DEPTH / float(np.median(points[:, 2]))
-    near, far = _range(fitting.left[in_front], depths * scale)
+    near, far = depth_range(fitting.left[in_front], depths * scale)
     pose = np.eye(4)
     pose[:3, :3] = rotation.T
     pose[:3, 3] = centre * scale
     return TwoViewEstimate(
         right_to_left=pose,
-        intrinsics_left=_zoomed(intrinsics_left, fit.zoom),
-        intrinsics_right=_zoomed(intrinsics_right, fit.zoom),
+        intrinsics_left=zoomed_intrinsics(intrinsics_left, fit.zoom),
+        intrinsics_right=zoomed_intrinsics(intrinsics_right, fit.zoom),
         points=points * scale,
         near=near,
         far=far,
@@ -338,53 +375,6 @@ def _estimate(
         zoom=fit.zoom,
         sparse=sparse,
     )
-
-
-def _match(
-    left: UInt8[np.ndarray, "height width 3"],
-    right: UInt8[np.ndarray, "right_height right_width 3"],
-) -> _Matches:
-    """Mutually best SIFT matches that pass the ratio test."""
-    (left_points, a), (right_points, b) = _sift(left), _sift(right)
-    scale = min(1.0, MATCHING_LONG_SIDE / max(left.shape[:2]))
-    width = round(left.shape[1] * scale)
-    if min(len(a), len(b)) < 2:
-        return _Matches(np.zeros((0, 2)), np.zeros((0, 2)), width)
-    similarity = a @ b.T
-    forward, distinct = _best(similarity)
-    backward, distinct_back = _best(similarity.T)
-    index = np.arange(len(a))
-    chosen = (backward[forward] == index) & distinct & distinct_back[forward]
-    return _Matches(left_points[chosen], right_points[forward[chosen]], width)
-
-
-def _sift(photo: UInt8[np.ndarray, "height width 3"]) -> tuple[_Points, Float[np.ndarray, "n 128"]]:
-    """Normalised positions and unit root-SIFT descriptors."""
-    gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-    scale = MATCHING_LONG_SIDE / max(gray.shape)
-    if scale < 1:
-        gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    detector = cv2.SIFT.create(nfeatures=MAX_POINTS, contrastThreshold=SIFT_CONTRAST)
-    keypoints, descriptors = detector.detectAndCompute(gray, None)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    if not len(keypoints):
-        return np.zeros((0, 2)), np.zeros((0, 128), dtype=np.float32)
-    # OpenCV counts pixel centres as whole numbers, we count them from +0.5.
-    points = np.array([k.pt for k in keypoints], dtype=np.float64) + 0.5
-    points /= np.array([gray.shape[1], gray.shape[0]])
-    return points, np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))
-
-
-def _best(
-    similarity: Float[np.ndarray, "n m"],
-) -> tuple[np.ndarray, Bool[np.ndarray, "n"]]:
-    """The most similar column of each row, and whether it is clearly nearer than the next one."""
-    first = similarity.argmax(axis=1)
-    rows = np.arange(len(first))
-    rest = similarity.copy()
-    rest[rows, first] = -1
-    # Squared distances of unit vectors are 2 - 2 s.
-    nearest, next_nearest = 1 - similarity[rows, first], 1 - rest.max(axis=1)
-    return first, nearest < MATCH_RATIO**2 * next_nearest
 
 
 def _coarse_fit(pair: RayPairs) -> _Fit:
@@ -467,7 +457,8 @@ def _sampson(
     return value / np.sqrt(np.maximum(slope, 1e-18))
 
 
-def _zoomed(intrinsics: Float[Tensor, "3 3"], zoom: float) -> Float[Tensor, "3 3"]:
+def zoomed_intrinsics(intrinsics: Float[Tensor, "3 3"], zoom: float) -> Float[Tensor, "3 3"]:
+    """Normalised intrinsics with a focal length ``zoom`` times as long."""
     return intrinsics * intrinsics.new_tensor([[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]])
 
 
@@ -493,7 +484,7 @@ def _angles_deg(
     return np.rad2deg(2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=1) / 2, 0, 1)))
 
 
-def _range(positions: _Points, depths: Float[np.ndarray, "2 n"]) -> tuple[float, float]:
+def depth_range(positions: _Points, depths: Float[np.ndarray, "2 n"]) -> tuple[float, float]:
     """Near and far with their margins, wider where few matches show them."""
     widening = 1.5
     if len(positions) >= FEW_INLIERS:
