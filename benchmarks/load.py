@@ -25,7 +25,7 @@ from hisplat_app.machine import machine
 from hisplat_app.page_scenes import PageScenes
 from hisplat_app.reconstruction_session import ReconstructionSession
 from hisplat_data_tools.atomic_write import write_atomically
-from hisplat_viewer import PhotoPair, Scene, Upload
+from hisplat_viewer import PhotoSet, Scene, Upload
 
 DEMO = Path(hisplat_app.__file__).parent / "demo"
 CHANGES_MIND_EVERY = 4
@@ -166,7 +166,7 @@ class Crowd:
                 self._resident.append(resident_mb())
 
 
-def colored_pair(client: int, question: int, side: int) -> tuple[PhotoPair, np.ndarray]:
+def colored_pair(client: int, question: int, side: int) -> tuple[PhotoSet, np.ndarray]:
     """The bundled photos, with names and a tint of this question, and their mean colour."""
     tint = np.random.default_rng((client, question)).uniform(0.4, 1.0, 3)
     uploads, colors = [], []
@@ -178,14 +178,14 @@ def colored_pair(client: int, question: int, side: int) -> tuple[PhotoPair, np.n
         Image.fromarray(pixels).save(content, "PNG", compress_level=1)
         uploads.append(Upload(f"{name} {client} {question}.png", content.getvalue()))
         colors.append(pixels.mean(axis=(0, 1)) / 255)
-    return PhotoPair(uploads[0], uploads[1], fov_degrees=59.5), np.stack(colors)
+    return PhotoSet(tuple(uploads), fov_degrees=59.5), np.stack(colors)
 
 
-def made_of(scene: Scene, pair: PhotoPair, color: np.ndarray) -> bool:
+def made_of(scene: Scene, pair: PhotoSet, color: np.ndarray) -> bool:
     """Whether a scene carries the names and the colours of these photos."""
     if scene.photos is None or scene.photo_cameras is None:
         return False
-    names = (pair.left.name, pair.right.name)
+    names = tuple(photo.name for photo in pair.photos)
     seen = scene.photos.mean(dim=(2, 3)).numpy()
     return scene.photo_cameras.names == names and bool(np.abs(seen - color).max() < SAME_COLOR)
 

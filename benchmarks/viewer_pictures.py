@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import hisplat_app
 from hisplat_app.page_scenes import page_scene, page_writers
 from hisplat_app.reconstruction import reconstruct
-from hisplat_viewer import Offer, PhotoPair, SceneListener, Upload, ViewerServer
+from hisplat_viewer import Offer, PhotoSet, SceneListener, Upload, ViewerServer
 
 DEMO = Path(hisplat_app.__file__).parent / "demo"
 FLAGS = (
@@ -48,7 +48,7 @@ class NoScenes:
 
     offer = Offer()
 
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
+    def request(self, client: str, photos: PhotoSet, listener: SceneListener) -> None:
         """Nothing is made."""
         listener.failed("There is nothing here.")
 

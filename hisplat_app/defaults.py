@@ -3,3 +3,5 @@
 DEFAULT_MODEL = "hisplat-small"
 DEFAULT_SIZE = 512
 """Long side in pixels that photos are brought to."""
+MOST_PHOTOS = 8
+"""Of one scene."""

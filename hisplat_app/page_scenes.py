@@ -15,16 +15,16 @@ from hisplat_models.gaussians import Gaussians
 from hisplat_models.model_sources import bundled_models
 from hisplat_models.rendering import create_renderer
 from hisplat_viewer import (
-    ExamplePair,
+    Example,
     Offer,
-    PhotoPair,
+    PhotoSet,
     Scene,
     SceneListener,
     SceneWriter,
     Upload,
 )
 
-from .defaults import DEFAULT_MODEL, DEFAULT_SIZE
+from .defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
 from .page_files import photo_cameras
 from .reconstruction import PhotoBytes, Preview, Reconstruction
 from .reconstruction_session import ReconstructionRequest, ReconstructionSession
@@ -51,7 +51,7 @@ class PageScenes:
         self._session = session
         self._models = offered_models(model)
         sizes = tuple(sorted({size, *SIZES}))
-        self._offer = Offer(tuple(self._models), sizes, size, (_demo(),))
+        self._offer = Offer(tuple(self._models), sizes, size, (_demo(),), MOST_PHOTOS)
         self._decoding = threading.Lock()  # a photo of 100 megapixels takes a gigabyte
 
     @property
@@ -59,24 +59,25 @@ class PageScenes:
         """What there is to choose from."""
         return self._offer
 
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
-        """Queues the pair; replaces what ``client`` asked for before."""
+    def request(self, client: str, photos: PhotoSet, listener: SceneListener) -> None:
+        """Queues the photos; replaces what ``client`` asked for before."""
         # A browser can send anything, file names included.
-        if pair.model is not None and pair.model not in self._models:
+        if photos.model is not None and photos.model not in self._models:
             listener.failed("There is no such network to choose.")
             return
-        if pair.size not in (None, *self._offer.sizes):
+        if not 2 <= len(photos.photos) <= MOST_PHOTOS:
+            listener.failed(f"Two to {MOST_PHOTOS} photos are needed.")
+            return
+        if photos.size not in (None, *self._offer.sizes):
             listener.failed("There is no such working size to choose.")
             return
         relay = _Relay(listener)
-        left, right = (PhotoBytes(photo.name, photo.content) for photo in (pair.left, pair.right))
         request = ReconstructionRequest(
-            left,
-            right,
-            focal_px=pair.focal_px,
-            fov_degrees=pair.fov_degrees,
-            model=None if pair.model is None else self._models[pair.model],
-            size=pair.size,
+            tuple(PhotoBytes(photo.name, photo.content) for photo in photos.photos),
+            focal_px=photos.focal_px,
+            fov_degrees=photos.fov_degrees,
+            model=None if photos.model is None else self._models[photos.model],
+            size=photos.size,
             preview=relay.preview,
         )
         try:
@@ -170,9 +171,9 @@ def page_writers() -> dict[str, SceneWriter]:
     return dict(SCENE_WRITERS)
 
 
-def _demo() -> ExamplePair:
+def _demo() -> Example:
     cameras = read_cameras(DEMO / "cameras.json")
-    left, right = (Upload(name, (DEMO / name).read_bytes()) for name in ("left.jpg", "right.jpg"))
-    camera = cameras.find(left.name)
+    photos = tuple(Upload(name, (DEMO / name).read_bytes()) for name in ("left.jpg", "right.jpg"))
+    camera = cameras.find(photos[0].name)
     fov = math.degrees(2 * math.atan(camera.width / 2 / camera.fx))
-    return ExamplePair("Room with a table", PhotoPair(left, right, fov_degrees=fov))
+    return Example("Room with a table", PhotoSet(photos, fov_degrees=fov))

@@ -1,6 +1,7 @@
-"""The cameras of two photos: from a file, as given, or estimated from the photos themselves."""
+"""The cameras of photos: from a file, as given, or estimated from the photos themselves."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from hisplat_data_tools.images import (
     to_tensor,
     working_size,
 )
-from hisplat_data_tools.intrinsics import FocalEstimate, focals_of_pair, normalized_intrinsics
+from hisplat_data_tools.intrinsics import FocalEstimate, focals_of_photos, normalized_intrinsics
+from hisplat_data_tools.multi_view import estimate_multi_view
 from hisplat_data_tools.two_view import (
     TwoViewEstimate,
     estimate_two_view,
@@ -28,7 +30,9 @@ from hisplat_models.cameras import Cameras
 
 from .dense_matches import dense_matches
 
-PhotoPair = tuple[Photo, Photo]
+Photos = Sequence[Photo]
+_Estimate = tuple[Cameras, dict[str, float], tuple[str, ...]]
+"""Cameras, figures about them, and warnings."""
 
 REFINEMENT_SIZE = 384
 """Long side at which estimated cameras are refined with dense matches."""
@@ -45,10 +49,10 @@ FOCAL_SOURCES = {
 
 @dataclass(frozen=True)
 class PhotoCameras:
-    """The cameras of two whole photos.
+    """The cameras of two or more whole photos.
 
     Attributes:
-        cameras: Shape (2,), left first, with the range of depths.
+        cameras: Shape (photo,), with the range of depths.
         image_cameras: The same in pixels of the photos' files.
         source: Where they come from, in words.
         quality: Figures of the estimate; empty for given cameras.
@@ -56,14 +60,14 @@ class PhotoCameras:
     """
 
     cameras: Cameras
-    image_cameras: tuple[ImageCamera, ImageCamera]
+    image_cameras: tuple[ImageCamera, ...]
     source: str
     quality: dict[str, float]
     warnings: tuple[str, ...]
 
 
 def find_photo_cameras(
-    photos: PhotoPair,
+    photos: Photos,
     given: str | os.PathLike[str] | Cameras | None = None,
     focal_px: float | None = None,
     fov_degrees: float | None = None,
@@ -71,10 +75,10 @@ def find_photo_cameras(
     """The given cameras, or else those that the photos were taken with as far as they tell.
 
     Args:
-        photos: Left and right.
-        given: A camera file, or cameras of shape (2,) with their range of depths.
-        focal_px: Focal length of both photos in pixels, for the estimate.
-        fov_degrees: Horizontal field of view of both photos, for the estimate.
+        photos: Two or more, the left one first.
+        given: A camera file, or cameras of shape (photo,) with their range of depths.
+        focal_px: Focal length of all photos in pixels, for the estimate.
+        fov_degrees: Horizontal field of view of all photos, for the estimate.
 
     Raises:
         ValueError: if the cameras don't fit the photos, or none can be found; says why.
@@ -85,46 +89,60 @@ def find_photo_cameras(
     if focal_px is not None or fov_degrees is not None:
         raise ValueError("Given cameras have their focal lengths: leave out the focal length.")
     found = _given(photos, given) if isinstance(given, Cameras) else _from_file(photos, Path(given))
-    if torch.equal(*found.cameras.positions):
-        raise ValueError("Both given cameras stand in the same place, so depth cannot be seen.")
+    if (found.cameras.positions == found.cameras.positions[0]).all():
+        raise ValueError("All given cameras stand in the same place, so depth cannot be seen.")
     return found
 
 
-def _given(photos: PhotoPair, cameras: Cameras) -> PhotoCameras:
-    if cameras.batch_shape != (2,):
-        raise ValueError(f"Expected cameras of shape (2,), got {tuple(cameras.batch_shape)}.")
+def _given(photos: Photos, cameras: Cameras) -> PhotoCameras:
+    if cameras.batch_shape != (len(photos),):
+        raise ValueError(
+            f"Expected cameras of shape ({len(photos)},), got {tuple(cameras.batch_shape)}."
+        )
     return _named(photos, cameras.to("cpu"), "given cameras", {}, ())
 
 
-def _from_file(photos: PhotoPair, path: Path) -> PhotoCameras:
+def _from_file(photos: Photos, path: Path) -> PhotoCameras:
     file = read_cameras(path)
-    left, right = (
+    views = [
         file.find(photo.name).at_size(photo.original_size[1], photo.original_size[0])
         for photo in photos
-    )
-    stated = file.depth_range(left.file, right.file)
+    ]
+    stated = file.depth_range(*(view.file for view in views))
     warnings: tuple[str, ...] = ()
     if stated is None:
         # Any range will do here: it is what we ask for.
-        measured = scene_range_from_known_cameras(
-            photos[0].pixels, photos[1].pixels, to_cameras([left, right], 1.0, 2.0)
-        )
-        stated, warnings = (measured.near, measured.far), measured.warnings
-    cameras = to_cameras([left, right], *stated)
-    return PhotoCameras(cameras, (left, right), f"given in {path.name}", {}, warnings)
+        rough = to_cameras(views, 1.0, 2.0)
+        ranges = [
+            scene_range_from_known_cameras(photos[0].pixels, photos[i].pixels, rough[[0, i]])
+            for i in range(1, len(photos))
+        ]
+        stated = min(r.near for r in ranges), max(r.far for r in ranges)
+        warnings = tuple(warning for r in ranges for warning in r.warnings)
+    return PhotoCameras(
+        to_cameras(views, *stated), tuple(views), f"given in {path.name}", {}, warnings
+    )
 
 
-def _estimated(
-    photos: PhotoPair, focal_px: float | None, fov_degrees: float | None
-) -> PhotoCameras:
-    focals = focals_of_pair(*photos, focal_px, fov_degrees)
-    left, right = (
+def _estimated(photos: Photos, focal_px: float | None, fov_degrees: float | None) -> PhotoCameras:
+    focals = focals_of_photos(photos, focal_px, fov_degrees)
+    intrinsics = [
         normalized_intrinsics(focal.focal_px, photo.width, photo.height)
         for focal, photo in zip(focals, photos, strict=True)
-    )
+    ]
     uncertainty = max(focal.relative_uncertainty for focal in focals)
-    estimate = estimate_two_view(photos[0].pixels, photos[1].pixels, left, right, uncertainty)
-    estimate = _refined(estimate, photos, uncertainty)
+    of_photos = _estimated_pair if len(photos) == 2 else _estimated_many
+    cameras, quality, doubts = of_photos(photos, intrinsics, uncertainty)
+    source = f"estimated from the photos, {FOCAL_SOURCES[focals[0].source]}"
+    return _named(photos, cameras, source, quality, (*_focal_warnings(focals), *doubts))
+
+
+def _estimated_pair(
+    photos: Photos, intrinsics: Sequence[Float[Tensor, "3 3"]], focal_uncertainty: float
+) -> _Estimate:
+    left, right = (photo.pixels for photo in photos)
+    estimate = estimate_two_view(left, right, intrinsics[0], intrinsics[1], focal_uncertainty)
+    estimate = _refined(estimate, photos, focal_uncertainty)
     quality = {
         "matches": float(estimate.matches),
         "inliers": float(estimate.inliers),
@@ -132,13 +150,24 @@ def _estimated(
         "median_angle_deg": estimate.median_angle_deg,
         "median_epipolar_px": estimate.median_epipolar_px,
     }
-    source = f"estimated from the photos, {FOCAL_SOURCES[focals[0].source]}"
-    warnings = (*_focal_warnings(focals), *estimate.warnings)
-    return _named(photos, estimate.cameras, source, quality, warnings)
+    return estimate.cameras, quality, estimate.warnings
+
+
+def _estimated_many(
+    photos: Photos, intrinsics: Sequence[Float[Tensor, "3 3"]], focal_uncertainty: float
+) -> _Estimate:
+    pixels, names = [photo.pixels for photo in photos], [photo.name for photo in photos]
+    estimate = estimate_multi_view(pixels, intrinsics, names, focal_uncertainty)
+    quality = {
+        "points": float(estimate.points),
+        "fewest_points": float(min(estimate.seen)),
+        "median_error_px": estimate.median_error_px,
+    }
+    return estimate.cameras, quality, estimate.warnings
 
 
 def _refined(
-    estimate: TwoViewEstimate, photos: PhotoPair, focal_uncertainty: float
+    estimate: TwoViewEstimate, photos: Photos, focal_uncertainty: float
 ) -> TwoViewEstimate:
     """The estimate that fits matches of nearly every pixel, where there are enough of them."""
     matches = dense_matches(*at_working_size(photos, estimate.cameras, REFINEMENT_SIZE, 8))
@@ -147,24 +176,24 @@ def _refined(
     return refit_two_view(estimate, matches, focal_uncertainty)
 
 
-def _focal_warnings(focals: tuple[FocalEstimate, FocalEstimate]) -> list[str]:
-    """The warnings about both photos; one is enough where nothing is known of either."""
+def _focal_warnings(focals: Sequence[FocalEstimate]) -> list[str]:
+    """The warnings about the photos; one is enough where nothing is known of any."""
     told = focals[:1] if all(focal.source == "default" for focal in focals) else focals
     return [focal.warning for focal in told if focal.warning is not None]
 
 
 def at_working_size(
-    photos: tuple[Photo, Photo], cameras: Cameras, size: int, multiple: int
-) -> tuple[Float[Tensor, "2 3 height width"], Cameras]:
-    """Both photos cropped to the same proportions and resized, and their cameras.
+    photos: Photos, cameras: Cameras, size: int, multiple: int
+) -> tuple[Float[Tensor, "photo 3 height width"], Cameras]:
+    """All photos cropped to the same proportions and resized, and their cameras.
 
     Args:
-        photos: Left and right.
-        cameras: Of the whole photos, shape (2,).
+        photos: Two or more.
+        cameras: Of the whole photos, shape (photo,).
         size: Long side in pixels.
         multiple: What both sides are to be multiples of.
     """
-    aspect = shared_aspect(*photos)
+    aspect = shared_aspect(photos)
     cropped = [crop_to_aspect(photo, aspect) for photo in photos]
     shape = working_size(cropped[0][0].width, cropped[0][0].height, size, multiple)
     images = torch.stack([to_tensor(photo, shape) for photo, _ in cropped])
@@ -175,12 +204,12 @@ def at_working_size(
 
 
 def _named(
-    photos: PhotoPair,
+    photos: Photos,
     cameras: Cameras,
     source: str,
     quality: dict[str, float],
     warnings: tuple[str, ...],
 ) -> PhotoCameras:
     names = [photo.name for photo in photos]
-    left, right = from_cameras(cameras, names, [photo.original_size for photo in photos])
-    return PhotoCameras(cameras, (left, right), source, quality, warnings)
+    views = from_cameras(cameras, names, [photo.original_size for photo in photos])
+    return PhotoCameras(cameras, tuple(views), source, quality, warnings)

@@ -1,4 +1,4 @@
-"""From two photos to a scene: the whole way."""
+"""From two or more photos to a scene: the whole way."""
 
 import importlib.util
 import json
@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -31,13 +32,14 @@ from hisplat_models.matching import EVIDENCE_NAMES
 from hisplat_models.network import HiSplat, HiSplatOutput
 from hisplat_models.rendering import create_renderer
 
-from .defaults import DEFAULT_MODEL, DEFAULT_SIZE
+from .defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
 from .photo_cameras import at_working_size, find_photo_cameras
 from .step_clock import Progress, StepClock, ignore_progress
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_SIZE = 64
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 LEAST_OPACITY = 1 / 255
 """Fainter Gaussians change no pixel of an 8-bit image, so they are left out."""
 
@@ -58,7 +60,7 @@ class Preview:
 
     gaussians: Gaussians
     cameras: Cameras
-    photos: Float[Tensor, "2 3 height width"]
+    photos: Float[Tensor, "photo 3 height width"]
     levels: int
     levels_in_all: int
 
@@ -79,21 +81,21 @@ class Report:
     """How a scene came about.
 
     Attributes:
-        photos: Names of both photos.
+        photos: Names of the photos.
         working_size: (width, height) the photos were brought to, pixels.
         camera_source: Where the cameras come from, in words.
         camera_quality: Figures of the estimate; empty for given cameras.
         near: z-depth of the nearest surface expected, world units.
         far: z-depth of the farthest surface expected, world units.
         gaussians_per_level: How many each stage made, coarsest first, without the invisible ones.
-        confident_share: Share of the photos' pixels whose depth both photos agree on, None if the
+        confident_share: Share of the photos' pixels whose depth two photos agree on, None if the
             network does not match photos that way.
         warnings: What the user should know.
         seconds: By step, in order.
         device: Where the network ran.
     """
 
-    photos: tuple[str, str]
+    photos: tuple[str, ...]
     working_size: tuple[int, int]
     camera_source: str
     camera_quality: dict[str, float]
@@ -108,13 +110,16 @@ class Report:
     def summary(self) -> str:
         """What was made, in a few words."""
         width, height = self.working_size
+        count = COUNTS[len(self.photos)] if len(self.photos) < len(COUNTS) else len(self.photos)
         facts = [
-            f"{sum(self.gaussians_per_level):,} Gaussians from two photos at {width}x{height} px "
+            f"{sum(self.gaussians_per_level):,} Gaussians from {count} photos at "
+            f"{width}x{height} px "
             f"in {sum(self.seconds.values()):.1f} s.",
             f"Cameras {self.camera_source}.",
         ]
         if self.confident_share is not None:
-            facts.append(f"Both photos agree on the depth of {self.confident_share:.0%} of pixels.")
+            agree = "Both photos agree" if len(self.photos) == 2 else "The photos agree"
+            facts.append(f"{agree} on the depth of {self.confident_share:.0%} of pixels.")
         return " ".join(facts)
 
     def to_json(self) -> str:
@@ -124,24 +129,24 @@ class Report:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """A scene made of two photos.
+    """A scene made of two or more photos.
 
     Attributes:
         gaussians: In the world frame, on the CPU, without leading axes.
-        cameras: Of ``photos``, shape (2,), left first; the world is that of the given cameras,
+        cameras: Of ``photos``, shape (photo,), left first; the world is that of the given cameras,
             else the left camera.
         photos: RGB in [0, 1] as the network saw them: cropped alike, at the working size.
         image_cameras: The cameras of the whole photos, in pixels.
         report: How it came about.
-        confidence: How closely the depths found from both photos agree where each Gaussian is: 1
+        confidence: How closely the depths found from the photos agree where each Gaussian is: 1
             within a fraction of a pixel, 0 without agreement. None if the network does not match
             photos that way.
     """
 
     gaussians: Gaussians
     cameras: Cameras
-    photos: Float[Tensor, "2 3 height width"]
-    image_cameras: tuple[ImageCamera, ImageCamera]
+    photos: Float[Tensor, "photo 3 height width"]
+    image_cameras: tuple[ImageCamera, ...]
     report: Report
     confidence: Float[Tensor, "n"] | None = None
 
@@ -158,15 +163,17 @@ class Reconstruction:
         write_scene(Path(path), self.gaussians)
 
     def write_cameras(self, path: str | os.PathLike[str]) -> None:
-        """Writes both cameras: a .json that ``reconstruct(cameras=...)`` takes, or for others.
+        """Writes all cameras: a .json that ``reconstruct(cameras=...)`` takes, or for others.
 
         ``transforms*.json`` is nerfstudio's format, a path without ending a folder with COLMAP's
         text model.
         """
-        left, right = self.image_cameras
         near, far = self.report.near, self.report.far
-        pair = CameraPair(left.file, right.file, near=near, far=far)
-        write_camera_file(Path(path), self.image_cameras, [pair], near, far, self.gaussians)
+        pairs = [
+            CameraPair(left.file, right.file, near=near, far=far)
+            for left, right in pairwise(self.image_cameras)
+        ]
+        write_camera_file(Path(path), self.image_cameras, pairs, near, far, self.gaussians)
 
     def write_report(self, path: str | os.PathLike[str]) -> None:
         """Writes the report as JSON."""
@@ -189,7 +196,7 @@ class Reconstruction:
 def reconstruct(
     left: PhotoSource,
     right: PhotoSource,
-    *,
+    *more: PhotoSource,
     cameras: str | os.PathLike[str] | Cameras | None = None,
     focal_px: float | None = None,
     fov_degrees: float | None = None,
@@ -201,16 +208,17 @@ def reconstruct(
     progress: Progress = ignore_progress,
     preview: Callable[[Preview], None] | None = None,
 ) -> Reconstruction:
-    """The 3D scene of two photos.
+    """The 3D scene of two to ``MOST_PHOTOS`` photos of one place.
 
     Args:
         left: First photo: path, file content, or decoded.
         right: Second photo.
-        cameras: A camera file (cameras.json, transforms.json), or the cameras of both photos,
-            shape (2,). By default they are estimated from the photos.
-        focal_px: Focal length of both photos in their pixels, if cameras are estimated. By default
+        more: Further photos of the same place.
+        cameras: A camera file (cameras.json, transforms.json), or the cameras of all photos,
+            shape (photo,). By default they are estimated from the photos.
+        focal_px: Focal length of all photos in their pixels, if cameras are estimated. By default
             from EXIF, else a guess that is warned about.
-        fov_degrees: Horizontal field of view of both photos instead of ``focal_px``.
+        fov_degrees: Horizontal field of view of all photos instead of ``focal_px``.
         model: A bundled name, a .safetensors file, or a network in evaluation mode.
         device: Where to load the network ("auto": a GPU if there is one); a given one stays where
             it is.
@@ -227,7 +235,9 @@ def reconstruct(
     """
     clock = StepClock(progress)
     clock.begin("reading the photos", 0.0)
-    photos = (_as_photo(left), _as_photo(right))
+    if len(more) > MOST_PHOTOS - 2:
+        raise ValueError(f"Expected at most {MOST_PHOTOS} photos, got {len(more) + 2}.")
+    photos = [_as_photo(source) for source in (left, right, *more)]
     if size < SMALLEST_SIZE:
         raise ValueError(f"Expected a working size of at least {SMALLEST_SIZE} px, got {size}.")
 
@@ -258,7 +268,7 @@ def reconstruct(
     gaussians, visible = _visible(output.gaussians.to("cpu")[0])
     confidence = _confidence(output)
     report = Report(
-        photos=(photos[0].name, photos[1].name),
+        photos=tuple(photo.name for photo in photos),
         working_size=(images.shape[-1], images.shape[-2]),
         camera_source=found.source,
         camera_quality=found.quality,
@@ -268,7 +278,7 @@ def reconstruct(
             int((gaussians.level == level).sum()) for level in range(len(output.stages))
         ),
         confident_share=_confident_share(output),
-        warnings=(*photos[0].warnings, *photos[1].warnings, *found.warnings),
+        warnings=(*(w for photo in photos for w in photo.warnings), *found.warnings),
         seconds=clock.finish(),
         device=str(where),
     )

@@ -30,14 +30,13 @@ MOST_NETWORKS = 2
 
 @dataclass(frozen=True)
 class ReconstructionRequest:
-    """Two photos, and what is known or wished about them; see ``reconstruct``.
+    """Two or more photos, and what is known or wished about them; see ``reconstruct``.
 
     ``model`` and ``size`` are the session's own where they are None. ``preview`` is called on the
     session's thread.
     """
 
-    left: Path | PhotoBytes
-    right: Path | PhotoBytes
+    photos: tuple[Path | PhotoBytes, ...]
     cameras: Path | None = None
     focal_px: float | None = None
     fov_degrees: float | None = None
@@ -97,8 +96,7 @@ def _prepared(
         progress("loading the network", 0.0)
         network = network_for(request.model or model)
         return reconstruct(
-            request.left,
-            request.right,
+            *request.photos,
             cameras=request.cameras,
             focal_px=request.focal_px,
             fov_degrees=request.fov_degrees,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hisplat_viewer import Offer, PhotoPair, SceneListener, Upload
+from hisplat_viewer import Offer, PhotoSet, SceneListener, Upload
 
 
 class NoScenes:
@@ -10,7 +10,7 @@ class NoScenes:
 
     offer = Offer()
 
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
+    def request(self, client: str, photos: PhotoSet, listener: SceneListener) -> None:
         listener.failed("There is nothing here.")
 
     def withdraw(self, client: str) -> None:

@@ -161,19 +161,19 @@ class CameraFile:
             )
         return found[0]
 
-    def depth_range(self, left: str | Path, right: str | Path) -> tuple[float, float] | None:
-        """Near and far for two photos: of their pair, else their own, else of the scene; or None.
+    def depth_range(self, *photos: str | Path) -> tuple[float, float] | None:
+        """Near and far for photos: of a pair, else their own, else of the scene; or None.
 
         Raises:
             CameraFileError: if one of them has no camera.
         """
-        views = self.find(left), self.find(right)
+        views = [self.find(photo) for photo in photos]
         files = {v.file for v in views}
         for pair in self.pairs:
             if {pair.left, pair.right} == files and pair.near and pair.far:
                 return pair.near, pair.far
         nears, fars = [v.near for v in views if v.near], [v.far for v in views if v.far]
-        if len(nears) == len(fars) == 2:
+        if len(nears) == len(fars) == len(views):
             return min(nears), max(fars)
         return (self.near, self.far) if self.near and self.far else None
 

@@ -7,6 +7,7 @@ sRGB. Sizes are (height, width) everywhere.
 import io
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -169,9 +170,10 @@ def to_tensor(photo: Photo, size: tuple[int, int]) -> Float[Tensor, "3 height wi
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def shared_aspect(left: Photo, right: Photo) -> float:
-    """The width / height between those of two photos, which costs both the same when cropped."""
-    return math.sqrt(left.width / left.height * right.width / right.height)
+def shared_aspect(photos: Sequence[Photo]) -> float:
+    """The width / height between those of the photos, which costs two the same when cropped."""
+    shapes = [photo.width / photo.height for photo in photos]
+    return math.sqrt(min(shapes) * max(shapes))
 
 
 def crop_to_aspect(photo: Photo, aspect: float) -> tuple[Photo, CropBox]:

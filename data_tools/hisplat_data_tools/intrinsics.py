@@ -4,6 +4,7 @@ All focal lengths are in pixels of ``photo.pixels``. The principal point is the 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,21 +87,28 @@ def focal_of_photo(
     )
 
 
-def focals_of_pair(
-    left: Photo, right: Photo, focal_px: float | None = None, fov_deg: float | None = None
-) -> tuple[FocalEstimate, FocalEstimate]:
-    """The focal lengths of two photos; one without EXIF tags takes over the other's.
+def focals_of_photos(
+    photos: Sequence[Photo], focal_px: float | None = None, fov_deg: float | None = None
+) -> tuple[FocalEstimate, ...]:
+    """The focal lengths of photos; one without EXIF tags takes over that of one of its size.
 
     Raises:
         ValueError: if both options are given, or one is out of range.
     """
-    first, second = (focal_of_photo(p, focal_px, fov_deg) for p in (left, right))
-    same_size = sorted(left.original_size) == sorted(right.original_size)
-    if same_size and first.source == "exif" and second.source == "default":
-        return first, _taken_over(first, left, right)
-    if same_size and second.source == "exif" and first.source == "default":
-        return _taken_over(second, right, left), second
-    return first, second
+    own = [focal_of_photo(photo, focal_px, fov_deg) for photo in photos]
+    known = {
+        tuple(sorted(photo.original_size)): (focal, photo)
+        for photo, focal in reversed(list(zip(photos, own, strict=True)))
+        if focal.source == "exif"
+    }
+
+    def best(photo: Photo, focal: FocalEstimate) -> FocalEstimate:
+        other = known.get(tuple(sorted(photo.original_size)))
+        if focal.source != "default" or other is None:
+            return focal
+        return _taken_over(other[0], other[1], photo)
+
+    return tuple(best(photo, focal) for photo, focal in zip(photos, own, strict=True))
 
 
 def normalized_intrinsics(focal_px: float, width: int, height: int) -> Float[Tensor, "3 3"]:

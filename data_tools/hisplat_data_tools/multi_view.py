@@ -1,4 +1,4 @@
-"""The cameras of three to eight photos of one place, in one frame and one scale.
+"""The cameras of three or more photos of one place, in one frame and one scale.
 
 Two of the photos are solved as a pair. Each further one is placed by its matches with points that
 the photos before it have shown (perspective-n-point, RANSAC), and all cameras and points are
@@ -6,7 +6,7 @@ adjusted together at the end (bundle adjustment: Hartley & Zisserman, Multiple V
 The world is the first photo's camera; the median depth of its points is ``MEDIAN_DEPTH``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from scipy.optimize import least_squares
-from scipy.sparse import lil_matrix
+from scipy.sparse import coo_matrix, lil_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from hisplat_models.cameras import Cameras
@@ -33,7 +34,6 @@ from .two_view import (
     zoomed_intrinsics,
 )
 
-MOST_PHOTOS = 8
 FEWEST_SEEN_POINTS = 12
 """Known points that a photo must show to be placed."""
 
@@ -86,11 +86,11 @@ def estimate_multi_view(
             are corrected by one factor.
 
     Raises:
-        ValueError: for fewer than three photos or more than ``MOST_PHOTOS``.
+        ValueError: for fewer than three photos.
         TwoViewError: if the photos show no common place; names a photo that cannot be placed.
     """
-    if not 3 <= len(photos) <= MOST_PHOTOS:
-        raise ValueError(f"Expected 3 to {MOST_PHOTOS} photos, got {len(photos)}.")
+    if len(photos) < 3:
+        raise ValueError(f"Expected three photos or more, got {len(photos)}.")
     keypoints = [Keypoints.of(photo) for photo in photos]
     matches = {
         (i, j): match_keypoints(keypoints[i], keypoints[j])
@@ -114,7 +114,7 @@ def estimate_multi_view(
 
 def _pair_fits(
     keypoints: Sequence[Keypoints],
-    matches: dict[tuple[int, int], Int64[np.ndarray, "n 2"]],
+    matches: Mapping[tuple[int, int], Int64[np.ndarray, "n 2"]],
     intrinsics: Sequence[Float[Tensor, "3 3"]],
     focal_uncertainty: float,
 ) -> dict[tuple[int, int], PairFit]:
@@ -165,26 +165,20 @@ class _Tracks:
     @staticmethod
     def of(
         keypoints: Sequence[Keypoints],
-        matches: dict[tuple[int, int], Int64[np.ndarray, "n 2"]],
+        matches: Mapping[tuple[int, int], Int64[np.ndarray, "n 2"]],
         intrinsics: Sequence[Float[Tensor, "3 3"]],
     ) -> "_Tracks":
         """Chains of matches; those that would show one photo the same point twice are dropped."""
         first_of = np.concatenate([[0], np.cumsum([len(k.positions) for k in keypoints])])
-        parent = np.arange(first_of[-1])
-
-        def root(node: int) -> int:
-            while parent[node] != node:
-                parent[node] = parent[parent[node]]
-                node = parent[node]
-            return node
-
-        for (i, j), pairs in matches.items():
-            for a, b in pairs:
-                parent[root(int(first_of[j] + b))] = root(int(first_of[i] + a))
-        roots = np.array([root(node) for node in range(len(parent))])
+        links = np.concatenate(
+            [pairs + first_of[[i, j]] for (i, j), pairs in matches.items()], dtype=np.int64
+        )
+        count = int(first_of[-1])
+        graph = coo_matrix((np.ones(len(links)), links.T), shape=(count, count))
+        point_of = connected_components(graph, directed=False)[1]
         photo_of = np.repeat(np.arange(len(keypoints)), [len(k.positions) for k in keypoints])
-        chains, point_of, lengths = np.unique(roots, return_inverse=True, return_counts=True)
-        counts = np.zeros((len(keypoints), len(chains)), dtype=np.int64)
+        lengths = np.bincount(point_of)
+        counts = np.zeros((len(keypoints), len(lengths)), dtype=np.int64)
         np.add.at(counts, (photo_of, point_of), 1)
         good = (lengths >= 2) & (counts.max(axis=0) == 1)
         column = np.where(good, np.cumsum(good) - 1, -1)[point_of]
@@ -246,18 +240,15 @@ def _resected(
     )
     if not found or inliers is None or len(inliers) < FEWEST_SEEN_POINTS:
         return None
-    good = inliers[:, 0]
+    good = np.asarray(inliers, dtype=np.int64).reshape(-1)
     turn, shift = cv2.solvePnPRefineLM(
         points[chosen][good], tracks.rays[photo, chosen][good], np.eye(3), np.zeros(4), turn, shift
     )
     return cv2.Rodrigues(turn)[0], shift[:, 0]
 
 
-def _triangulated(
-    tracks: _Tracks, poses: "dict[int, _Pose] | list[_Pose]"
-) -> Float[np.ndarray, "point 3"]:
+def _triangulated(tracks: _Tracks, placed: Mapping[int, _Pose]) -> Float[np.ndarray, "point 3"]:
     """Each point from the pair of placed photos that sees it best; NaN where none shows it well."""
-    placed = dict(poses) if isinstance(poses, dict) else dict(enumerate(poses))
     points = np.full((tracks.rays.shape[1], 3), np.nan)
     least_error = np.full(len(points), np.inf)
     for i, j in combinations(sorted(placed), 2):
@@ -311,7 +302,7 @@ def _adjusted(
     tracks: _Tracks, poses: list[_Pose], focal_uncertainty: float
 ) -> tuple[list[_Pose], Float[np.ndarray, "point 3"], float]:
     """Poses, points and a common zoom that fit what the photos show best."""
-    points = _triangulated(tracks, poses)
+    points = _triangulated(tracks, dict(enumerate(poses)))
     zoom = 1.0
     for threshold_px in (REPROJECTION_PX, INLIER_PX):
         seen = tracks.seen & np.isfinite(points[:, 0])
@@ -323,7 +314,7 @@ def _adjusted(
         poses, points[chosen], zoom = problem.solved(poses, points[chosen], zoom)
     # Points that were left out follow the cameras.
     others = np.setdiff1d(np.arange(len(points)), chosen)
-    points[others] = _triangulated(tracks.zoomed(zoom), poses)[others]
+    points[others] = _triangulated(tracks.zoomed(zoom), dict(enumerate(poses)))[others]
     return poses, points, zoom
 
 

@@ -484,7 +484,7 @@ def _angles_deg(
     return np.rad2deg(2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=1) / 2, 0, 1)))
 
 
-def depth_range(positions: _Points, depths: Float[np.ndarray, "2 n"]) -> tuple[float, float]:
+def depth_range(positions: _Points, depths: Float[np.ndarray, "view n"]) -> tuple[float, float]:
     """Near and far with their margins, wider where few matches show them."""
     widening = 1.5
     if len(positions) >= FEW_INLIERS:

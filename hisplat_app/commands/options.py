@@ -6,7 +6,59 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..defaults import DEFAULT_MODEL, DEFAULT_SIZE
+from ..defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
+
+
+@dataclass(frozen=True)
+class PhotoOptions:
+    """Which photos: two, up to eight, or frames of a capture with known cameras."""
+
+    left: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO")] = None
+    """First photo (JPEG, PNG, WebP, …; EXIF rotation is applied)."""
+    right: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO")] = None
+    """Second photo of the same scene, taken a step to the side."""
+    views: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PHOTO...")] = ()
+    """Instead of --left and --right: two to eight photos of one place. The first one's camera is
+    the world. Time and memory grow with the number of pairs."""
+    transforms: Annotated[Path | None, tyro.conf.arg(metavar="TRANSFORMS.JSON")] = None
+    """Instead of photos: a capture in nerfstudio's format (or a cameras.json), of which --frames
+    are taken with their cameras."""
+    frames: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N...")] = ()
+    """Which frames of --transforms, counted from 0 in the file's order."""
+
+    @property
+    def given(self) -> bool:
+        """Whether there are any."""
+        return self != PhotoOptions()
+
+    def check(self) -> None:
+        """Refuses options that contradict each other.
+
+        Raises:
+            ValueError: naming them.
+        """
+        if (self.left is None) != (self.right is None):
+            raise ValueError("Give both --left and --right, or neither.")
+        ways = [self.left is not None, bool(self.views), self.transforms is not None]
+        if sum(ways) > 1:
+            raise ValueError("Give either --left and --right, or --views, or --transforms.")
+        if (self.transforms is None) != (not self.frames):
+            raise ValueError("--transforms and --frames belong together: which frames of which?")
+        count = max(len(self.views), len(self.frames))
+        if any(ways[1:]) and not 2 <= count <= MOST_PHOTOS:
+            raise ValueError(f"Expected two to {MOST_PHOTOS} photos, got {count}.")
+
+    def chosen(self) -> tuple[Path, ...]:
+        """The photos' paths.
+
+        Raises:
+            ValueError: for frames that the file does not have, or an unreadable file.
+        """
+        if self.transforms is not None:
+            return _frames(self.transforms, self.frames)
+        if self.left is None or self.right is None:
+            return self.views
+        return self.left, self.right
 
 
 @dataclass(frozen=True)
@@ -15,11 +67,11 @@ class CameraOptions:
 
     cameras: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Known cameras: a cameras.json, or nerfstudio's transforms.json. It may describe many photos;
-    the two are found by their file names. The scene is then in its world frame."""
+    those meant are found by their file names. The scene is then in its world frame."""
     focal: Annotated[float | None, tyro.conf.arg(metavar="PX")] = None
-    """Focal length of both photos in pixels. By default from EXIF, else a typical phone's."""
+    """Focal length of all photos in pixels. By default from EXIF, else a typical phone's."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
-    """Horizontal field of view of both photos in degrees, instead of --focal."""
+    """Horizontal field of view of all photos in degrees, instead of --focal."""
 
     def check(self) -> None:
         """Refuses options that contradict each other.
@@ -50,3 +102,17 @@ class NetworkOptions:
     compile: tyro.conf.FlagCreatePairsOff[bool] = False
     """Compile the network first (needs a C++ compiler). Takes minutes, once per photo size; worth
     it for a page that makes many scenes."""
+
+
+def _frames(path: Path, frames: tuple[int, ...]) -> tuple[Path, ...]:
+    from hisplat_data_tools.cameras_json import read_cameras
+
+    images = read_cameras(path).images
+    for frame in frames:
+        if not 0 <= frame < len(images):
+            raise ValueError(f"{path} has frames 0 to {len(images) - 1}, not {frame}.")
+    files = [Path(images[frame].file) for frame in frames]
+    # Blender's transforms.json leaves the ending out.
+    return tuple(
+        path.parent / (file if file.suffix else file.with_suffix(".png")) for file in files
+    )

@@ -1,4 +1,4 @@
-"""``hisplat reconstruct``: a scene file from two photos, without any window."""
+"""``hisplat reconstruct``: a scene file from photos, without any window."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from .console import progress_line, tell, warn
-from .options import CameraOptions, NetworkOptions
+from .options import CameraOptions, NetworkOptions, PhotoOptions
 from .paths import check_cameras_out, check_can_write, check_scene_out
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Make a 3D scene of two photos and write it to files.
+    """Make a 3D scene of two or more photos and write it to files.
 
     The endings choose the formats: .ply, .compressed.ply, .splat, .spz, .glb (points). A .ply opens
     in SuperSplat and other 3DGS viewers. The scene is in the world frame of the given cameras;
@@ -29,20 +29,19 @@ class Reconstruct:
       hisplat reconstruct --left 003.jpg --right 006.jpg --cameras cameras.json --output fox.ply
       hisplat reconstruct --left a.jpg --right b.jpg --fov 70 --output scene.ply scene.spz
       --cameras-out scene.cameras.json --report report.json
+      hisplat reconstruct --views a.jpg b.jpg c.jpg --output scene.ply
+      hisplat reconstruct --transforms transforms.json --frames 3 7 --output scene.ply
     """
 
-    left: Annotated[Path, tyro.conf.arg(metavar="PHOTO")]
-    """First photo (JPEG, PNG, WebP, …; EXIF rotation is applied)."""
-    right: Annotated[Path, tyro.conf.arg(metavar="PHOTO")]
-    """Second photo of the same scene, taken a step to the side."""
     output: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SCENE.PLY...")]
     """The scene files to write."""
     cameras_out: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")] = ()
-    """Also write both cameras: a .json that --cameras reads (transforms.json in nerfstudio's
+    """Also write all cameras: a .json that --cameras reads (transforms.json in nerfstudio's
     format), or a folder for COLMAP's text model. `hisplat render scene.ply` finds them by itself
     as scene.cameras.json."""
     report: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write how it went: seconds by step, Gaussians by level, cameras, warnings (JSON)."""
+    photos: Annotated[PhotoOptions, tyro.conf.arg(name="")] = field(default_factory=PhotoOptions)
     known: Annotated[CameraOptions, tyro.conf.arg(name="")] = field(default_factory=CameraOptions)
     network: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(
         default_factory=NetworkOptions
@@ -56,9 +55,8 @@ class Reconstruct:
             from ..reconstruction import reconstruct
 
             scene = reconstruct(
-                self.left,
-                self.right,
-                cameras=self.known.cameras,
+                *self.photos.chosen(),
+                cameras=self.photos.transforms or self.known.cameras,
                 focal_px=self.known.focal,
                 fov_degrees=self.known.fov,
                 model=self.network.model,
@@ -79,7 +77,14 @@ class Reconstruct:
         return 0
 
     def _check(self) -> None:
+        self.photos.check()
+        if not self.photos.given:
+            raise ValueError("No photos: give --left and --right, --views, or --transforms.")
         self.known.check()
+        if self.photos.transforms is not None and self.known != CameraOptions():
+            raise ValueError(
+                "--transforms brings its cameras: leave out --cameras, --focal, --fov."
+            )
         if not self.output:
             raise ValueError("Nothing to write: give --output a file.")
         for path in self.output:

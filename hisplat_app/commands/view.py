@@ -1,4 +1,4 @@
-"""``hisplat-view``: a scene in the browser, from two photos or from a file."""
+"""``hisplat-view``: a scene in the browser, from photos or from a file."""
 
 import threading
 import webbrowser
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from .console import progress_line, tell
-from .options import CameraOptions, NetworkOptions
+from .options import CameraOptions, NetworkOptions, PhotoOptions
 from .paths import check_can_write, check_scene_out
 from .reconstruct import tell_about
 
@@ -22,7 +22,7 @@ DEMO = Path(__file__).resolve().parents[1] / "demo"
 
 @dataclass(frozen=True)
 class View:
-    """Make a 3D scene of two photos, or open one, and walk around in it in the browser.
+    """Make a 3D scene of photos, or open one, and walk around in it in the browser.
 
     Without any the page opens empty; photos can be uploaded there in any case. Several browsers
     may be connected, each with its own photos and scenes. Ctrl+C ends the program.
@@ -30,6 +30,7 @@ class View:
     For example:
 
       hisplat-view --left a.jpg --right b.jpg
+      hisplat-view --views a.jpg b.jpg c.jpg
       hisplat-view --demo
       hisplat-view scene.ply
       hisplat-view --left 003.jpg --right 006.jpg --cameras cameras.json --export fox.ply
@@ -37,10 +38,6 @@ class View:
 
     scene: Annotated[Path | None, tyro.conf.Positional] = None
     """A scene to open instead of photos: .ply (any 3DGS layout, compressed too), .splat or .spz."""
-    left: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO")] = None
-    """First photo (JPEG, PNG, WebP, …; EXIF rotation is applied)."""
-    right: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO")] = None
-    """Second photo of the same scene, taken a step to the side."""
     demo: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the bundled example instead of own photos."""
     host: str = "127.0.0.1"
@@ -53,6 +50,7 @@ class View:
     """Open the browser."""
     export: Annotated[Path | None, tyro.conf.arg(metavar="SCENE.PLY")] = None
     """Also write the scene as .ply."""
+    photos: Annotated[PhotoOptions, tyro.conf.arg(name="")] = field(default_factory=PhotoOptions)
     known: Annotated[CameraOptions, tyro.conf.arg(name="")] = field(default_factory=CameraOptions)
     network: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(
         default_factory=NetworkOptions
@@ -97,7 +95,7 @@ class View:
         ):
             if request is not None:
                 scene = self._reconstructed(session, request)
-                server.show(page_scene(scene), f"{request.left.name} + {request.right.name}")
+                server.show(page_scene(scene), " + ".join(photo.name for photo in request.photos))
             if opened is not None:
                 server.show(*opened)
             try:
@@ -122,29 +120,33 @@ class View:
         if self.export is not None:
             check_scene_out(self.export)
         check_can_write(self.export)
-        if (self.left is None) != (self.right is None):
-            raise ValueError("Give both --left and --right, or neither.")
-        if self.scene is not None and (self.demo or self.left is not None):
+        self.photos.check()
+        if self.scene is not None and (self.demo or self.photos.given):
             raise ValueError("Give either a scene, or photos, or --demo.")
         if self.scene is not None and self.export is not None:
             raise ValueError("To convert a scene, use hisplat export.")
-        if self.demo and (self.left is not None or self.known != CameraOptions()):
+        if self.demo and (self.photos.given or self.known != CameraOptions()):
             raise ValueError("--demo brings its own photos and cameras.")
-        if self.left is None and not self.demo and self.known != CameraOptions():
+        if self.photos.transforms is not None and self.known != CameraOptions():
+            raise ValueError(
+                "--transforms brings its cameras: leave out --cameras, --focal, --fov."
+            )
+        if not self.photos.given and not self.demo and self.known != CameraOptions():
             raise ValueError("--cameras, --focal and --fov describe --left and --right: give them.")
-        if self.left is None and not self.demo and self.export is not None:
+        if not self.photos.given and not self.demo and self.export is not None:
             raise ValueError("--export needs a scene: give --left and --right, or --demo.")
 
     def _request(self) -> "ReconstructionRequest | None":
         from ..reconstruction_session import ReconstructionRequest
 
         if self.demo:
-            left, right = DEMO / "left.jpg", DEMO / "right.jpg"
-            return ReconstructionRequest(left, right, cameras=DEMO / "cameras.json")
-        if self.left is None or self.right is None:
+            photos = DEMO / "left.jpg", DEMO / "right.jpg"
+            return ReconstructionRequest(photos, cameras=DEMO / "cameras.json")
+        if not self.photos.given:
             return None
         known = self.known
-        return ReconstructionRequest(self.left, self.right, known.cameras, known.focal, known.fov)
+        cameras = self.photos.transforms or known.cameras
+        return ReconstructionRequest(self.photos.chosen(), cameras, known.focal, known.fov)
 
     def _reconstructed(
         self, session: "ReconstructionSession", request: "ReconstructionRequest"

@@ -8,7 +8,7 @@ import torch
 
 import hisplat_app
 from hisplat_app.dense_matches import dense_matches
-from hisplat_app.photo_cameras import PhotoPair, at_working_size, find_photo_cameras
+from hisplat_app.photo_cameras import Photos, at_working_size, find_photo_cameras
 from hisplat_data_tools.cameras_json import read_cameras
 from hisplat_data_tools.images import load_photo
 from hisplat_data_tools.two_view import estimate_two_view
@@ -18,12 +18,12 @@ DEMO = Path(hisplat_app.__file__).parent / "demo"
 
 
 @pytest.fixture(scope="module")
-def photos() -> PhotoPair:
+def photos() -> Photos:
     return load_photo(DEMO / "left.jpg"), load_photo(DEMO / "right.jpg")
 
 
 @pytest.fixture(scope="module")
-def true_cameras(photos: PhotoPair) -> Cameras:
+def true_cameras(photos: Photos) -> Cameras:
     return find_photo_cameras(photos, DEMO / "cameras.json").cameras
 
 
@@ -35,7 +35,7 @@ def turned(cameras: Cameras, degrees: float) -> Cameras:
     return replace(cameras, camera_to_world=poses)
 
 
-def epipolar_px(photos: PhotoPair, guess: Cameras, truth: Cameras) -> float:
+def epipolar_px(photos: Photos, guess: Cameras, truth: Cameras) -> float:
     """Median distance of dense matches, made with a guess, from the true epipolar lines."""
     images, seen = at_working_size(photos, guess, 256, 8)
     matches = dense_matches(images, seen)
@@ -51,13 +51,13 @@ def epipolar_px(photos: PhotoPair, guess: Cameras, truth: Cameras) -> float:
 
 
 def test_matches_of_true_cameras_lie_on_epipolar_lines(
-    photos: PhotoPair, true_cameras: Cameras
+    photos: Photos, true_cameras: Cameras
 ) -> None:
     assert epipolar_px(photos, true_cameras, true_cameras) < 0.1
 
 
 def test_matches_leave_the_epipolar_lines_of_wrong_cameras(
-    photos: PhotoPair, true_cameras: Cameras
+    photos: Photos, true_cameras: Cameras
 ) -> None:
     # 0.3 degrees are 1.2 px here; matches that kept to the guess would be off by as much.
     assert epipolar_px(photos, turned(true_cameras, 0.3), true_cameras) < 0.3
@@ -69,7 +69,7 @@ def test_blank_photos_have_none(true_cameras: Cameras) -> None:
 
 
 def test_estimated_cameras_are_finer_than_keypoints_give(
-    photos: PhotoPair, true_cameras: Cameras
+    photos: Photos, true_cameras: Cameras
 ) -> None:
     def turn_error_deg(right_to_left: np.ndarray) -> float:
         poses = true_cameras.camera_to_world.double().numpy()

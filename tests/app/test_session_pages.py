@@ -16,7 +16,7 @@ from benchmarks.load import Answer, Crowd, Load
 from hisplat_app import reconstruction_session
 from hisplat_app.page_scenes import INTERNAL_ERROR, PageScenes, offered_models
 from hisplat_app.reconstruction_session import ReconstructionSession
-from hisplat_viewer import PhotoPair, SceneSource, Upload
+from hisplat_viewer import PhotoSet, SceneSource, Upload
 
 SIZE = 64
 WAIT_S = 120
@@ -34,9 +34,9 @@ def scenes(session: ReconstructionSession, weights: Path) -> PageScenes:
 
 
 @pytest.fixture
-def pair(demo_photos: tuple[Image.Image, Image.Image]) -> PhotoPair:
+def pair(demo_photos: tuple[Image.Image, Image.Image]) -> PhotoSet:
     left, right = (Upload(f"{i}.png", png(photo)) for i, photo in enumerate(demo_photos))
-    return PhotoPair(left, right, fov_degrees=59.5)
+    return PhotoSet((left, right), fov_degrees=59.5)
 
 
 def png(photo: Image.Image) -> bytes:
@@ -45,7 +45,7 @@ def png(photo: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def asked(scenes: PageScenes, pair: PhotoPair, client: str = "somebody") -> Answer:
+def asked(scenes: PageScenes, pair: PhotoSet, client: str = "somebody") -> Answer:
     answer = Answer()
     scenes.request(client, pair, answer)
     assert answer.ended.wait(WAIT_S)
@@ -55,7 +55,7 @@ def asked(scenes: PageScenes, pair: PhotoPair, client: str = "somebody") -> Answ
 def test_page_scenes_are_a_source_with_an_example(scenes: PageScenes):
     assert isinstance(scenes, SceneSource)
     (example,) = scenes.offer.examples
-    for photo in (example.pair.left, example.pair.right):
+    for photo in example.photos.photos:
         assert scenes.thumbnail(photo, 160).shape == (120, 160, 3)
 
 
@@ -74,7 +74,7 @@ def test_browsers_see_no_folders_of_this_machine(own: str, names: list[str]):
     assert offered[names[0]] == own
 
 
-def test_coarser_levels_come_first(scenes: PageScenes, pair: PhotoPair):
+def test_coarser_levels_come_first(scenes: PageScenes, pair: PhotoSet):
     answer = asked(scenes, pair)
     assert answer.scene is not None
     assert [int(s.gaussians.level.max()) for s in answer.previews] == [0, 1]
@@ -86,14 +86,14 @@ def test_coarser_levels_come_first(scenes: PageScenes, pair: PhotoPair):
         assert (apart.min(dim=1).values == 0).float().mean() > 0.9
 
 
-def test_an_offered_network_is_loaded(scenes: PageScenes, pair: PhotoPair):
+def test_an_offered_network_is_loaded(scenes: PageScenes, pair: PhotoSet):
     for model in scenes.offer.models:
-        chosen = PhotoPair(pair.left, pair.right, pair.fov_degrees, model=model)
+        chosen = PhotoSet(pair.photos, pair.fov_degrees, model=model)
         assert asked(scenes, chosen).scene is not None
 
 
-def test_a_working_size_can_be_chosen(scenes: PageScenes, pair: PhotoPair):
-    chosen = PhotoPair(pair.left, pair.right, pair.fov_degrees, size=256)
+def test_a_working_size_can_be_chosen(scenes: PageScenes, pair: PhotoSet):
+    chosen = PhotoSet(pair.photos, pair.fov_degrees, size=256)
     scene = asked(scenes, chosen).scene
     assert scene is not None
     assert scene.photos is not None
@@ -101,18 +101,18 @@ def test_a_working_size_can_be_chosen(scenes: PageScenes, pair: PhotoPair):
 
 
 @pytest.mark.parametrize("model", ["/etc/passwd", "hf://owner/repo/file", "../weights"])
-def test_only_offered_networks_are_loaded(scenes: PageScenes, pair: PhotoPair, model: str):
-    hostile = PhotoPair(pair.left, pair.right, model=model)
+def test_only_offered_networks_are_loaded(scenes: PageScenes, pair: PhotoSet, model: str):
+    hostile = PhotoSet(pair.photos, model=model)
     assert asked(scenes, hostile).message == "There is no such network to choose."
 
 
 @pytest.mark.parametrize("size", [-1, 0, 63, 100_000])
-def test_only_offered_sizes_are_computed(scenes: PageScenes, pair: PhotoPair, size: int):
-    hostile = PhotoPair(pair.left, pair.right, size=size)
+def test_only_offered_sizes_are_computed(scenes: PageScenes, pair: PhotoSet, size: int):
+    hostile = PhotoSet(pair.photos, size=size)
     assert asked(scenes, hostile).message == "There is no such working size to choose."
 
 
-def test_a_full_queue_says_so(weights: Path, pair: PhotoPair, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_queue_says_so(weights: Path, pair: PhotoSet, monkeypatch: pytest.MonkeyPatch):
     began, go_on = threading.Event(), threading.Event()
 
     def held(*photos: object, **options: object) -> object:
@@ -137,7 +137,7 @@ def test_a_full_queue_says_so(weights: Path, pair: PhotoPair, monkeypatch: pytes
 
 @pytest.mark.parametrize("error", [RuntimeError("secret"), MemoryError(), KeyError("secret")])
 def test_a_crash_of_one_reconstruction_leaves_the_others_alone(
-    scenes: PageScenes, pair: PhotoPair, error: Exception, monkeypatch: pytest.MonkeyPatch
+    scenes: PageScenes, pair: PhotoSet, error: Exception, monkeypatch: pytest.MonkeyPatch
 ):
     def crash(*photos: object, **options: object) -> None:
         raise error
@@ -175,17 +175,16 @@ class OpenedFiles:
             self.paths.append(f"temporary: {arguments[0]}")
 
 
-def test_names_of_photos_never_reach_the_file_system(scenes: PageScenes, pair: PhotoPair):
+def test_names_of_photos_never_reach_the_file_system(scenes: PageScenes, pair: PhotoSet):
     names = ("/etc/passwd", "../../evil<b>.png")
     left, right = (
-        Upload(name, photo.content)
-        for name, photo in zip(names, (pair.left, pair.right), strict=True)
+        Upload(name, photo.content) for name, photo in zip(names, pair.photos, strict=True)
     )
     opened = OpenedFiles()
     opened.watching = True
     try:
         scenes.thumbnail(left, 160)
-        scene = asked(scenes, PhotoPair(left, right, 59.5)).scene
+        scene = asked(scenes, PhotoSet((left, right), 59.5)).scene
     finally:
         opened.watching = False
     assert scene is not None

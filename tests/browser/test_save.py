@@ -24,7 +24,7 @@ from hisplat_models.gaussians import Gaussians
 from hisplat_viewer import (
     Offer,
     PhotoCameras,
-    PhotoPair,
+    PhotoSet,
     Scene,
     SceneListener,
     Upload,
@@ -44,7 +44,7 @@ class NoScenes:
 
     offer = Offer(("none",), (64,), 64)
 
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
+    def request(self, client: str, photos: PhotoSet, listener: SceneListener) -> None:
         listener.failed("There is nothing here.")
 
     def withdraw(self, client: str) -> None:

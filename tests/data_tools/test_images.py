@@ -248,4 +248,4 @@ def test_points_fall_on_the_same_pixels_after_a_crop(aspect: float) -> None:
 
 
 def test_shared_aspect_of_upright_and_lying_photo_is_square() -> None:
-    assert shared_aspect(photo_of(ramp(60, 80)), photo_of(ramp(80, 60))) == pytest.approx(1)
+    assert shared_aspect([photo_of(ramp(60, 80)), photo_of(ramp(80, 60))]) == pytest.approx(1)

@@ -10,7 +10,7 @@ from hisplat_data_tools.intrinsics import (
     DEFAULT_FOCAL,
     focal_from_fov,
     focal_of_photo,
-    focals_of_pair,
+    focals_of_photos,
     normalized_intrinsics,
 )
 
@@ -93,10 +93,10 @@ def test_default_is_stated_in_a_warning() -> None:
 
 
 def test_photo_without_exif_takes_over_the_other_ones_focal() -> None:
-    left, right = focals_of_pair(photo(360, 240, FOCAL_35MM=50), photo(360, 240))
+    left, right = focals_of_photos([photo(360, 240, FOCAL_35MM=50), photo(360, 240)])
     assert left.focal_px == right.focal_px == pytest.approx(500, rel=1e-3)
     assert right.warning is not None
-    different, _ = focals_of_pair(photo(300, 300), photo(360, 240, FOCAL_35MM=50))
+    different, _ = focals_of_photos([photo(300, 300), photo(360, 240, FOCAL_35MM=50)])
     assert different.source == "default"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from viser import UploadedFile
 
-from hisplat_viewer import Offer, PhotoPair, Scene, SceneListener, Upload, ViewerServer
+from hisplat_viewer import Offer, PhotoSet, Scene, SceneListener, Upload, ViewerServer
 from hisplat_viewer import upload_limit as limit
 
 from .visitors import PART_BYTES, Visitor, until
@@ -26,7 +26,7 @@ class Recorder:
         self.listeners: dict[str, SceneListener] = {}
         self.withdrawn: list[str] = []
 
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
+    def request(self, client: str, photos: PhotoSet, listener: SceneListener) -> None:
         self.listeners[client] = listener
 
     def withdraw(self, client: str) -> None:
@@ -193,7 +193,7 @@ def test_a_request_that_comes_while_its_browser_leaves_is_not_made(
     visitor = with_two_photos(server)
     photos = visitor.panel._photos
     visitor.leave()
-    late = threading.Thread(target=photos._ask, args=(photos._chosen_pair,))
+    late = threading.Thread(target=photos._ask, args=(photos._chosen_photos,))
     late.start()
     late.join(30)
     assert source.listeners == {}

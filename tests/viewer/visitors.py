@@ -108,7 +108,7 @@ class Visitor:
         until(lambda: self.number not in self._server._panels, "that the page is gone")
 
     def _button(self, side: int) -> str:
-        return self.panel._photos._photos._slots[side].button._impl.uuid
+        return self.panel._photos._photos._buttons[side]._impl.uuid
 
     def _read_on(self) -> None:
         try:

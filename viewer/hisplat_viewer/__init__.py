@@ -1,4 +1,4 @@
-"""The browser page: uploads two photos, shows the scene made of them, saves it.
+"""The browser page: uploads photos, shows the scene made of them, saves it.
 
 It knows no network: a ``SceneSource`` makes the scenes.
 """
@@ -9,9 +9,9 @@ except ImportError as error:
     raise ImportError('The viewer needs viser: pip install "hisplat-app[viewer]"') from error
 
 from .exchange import (
-    ExamplePair,
+    Example,
     Offer,
-    PhotoPair,
+    PhotoSet,
     SceneListener,
     SceneSource,
     SceneWriter,
@@ -22,10 +22,10 @@ from .scene import Scene
 from .server import ViewerServer
 
 __all__ = [
-    "ExamplePair",
+    "Example",
     "Offer",
     "PhotoCameras",
-    "PhotoPair",
+    "PhotoSet",
     "Scene",
     "SceneListener",
     "SceneSaver",

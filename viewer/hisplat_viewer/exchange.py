@@ -20,20 +20,18 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class PhotoPair:
-    """Two photos to reconstruct from.
+class PhotoSet:
+    """Photos to reconstruct from.
 
     Attributes:
-        left: The first photo.
-        right: The second photo.
-        fov_degrees: Horizontal field of view of both, if the user knows it.
-        focal_px: Focal length of both in pixels of the uploaded photos, if the user knows it.
+        photos: Two or more, the left one first.
+        fov_degrees: Horizontal field of view of all, if the user knows it.
+        focal_px: Focal length of all in pixels of the uploaded photos, if the user knows it.
         model: One of the offered networks; None is the first.
         size: One of the offered working sizes, pixels; None is the usual one.
     """
 
-    left: Upload
-    right: Upload
+    photos: tuple[Upload, ...]
     fov_degrees: float | None = None
     focal_px: float | None = None
     model: str | None = None
@@ -41,16 +39,16 @@ class PhotoPair:
 
 
 @dataclass(frozen=True)
-class ExamplePair:
+class Example:
     """Photos that come with the program.
 
     Attributes:
         name: What they show.
-        pair: The photos, and what is known of their lens.
+        photos: The photos, and what is known of their lens.
     """
 
     name: str
-    pair: PhotoPair
+    photos: PhotoSet
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,14 @@ class Offer:
         sizes: Working sizes, pixels of the longer side, smallest first.
         size: The usual working size.
         examples: Photos to try.
+        most_photos: How many photos one scene may be made of.
     """
 
     models: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
     size: int | None = None
-    examples: tuple[ExamplePair, ...] = ()
+    examples: tuple[Example, ...] = ()
+    most_photos: int = 2
 
 
 @runtime_checkable
@@ -108,7 +108,7 @@ class SceneSource(Protocol):
         """What there is to choose from."""
         ...
 
-    def request(self, client: str, pair: PhotoPair, listener: SceneListener) -> None:
+    def request(self, client: str, photos: PhotoSet, listener: SceneListener) -> None:
         """Starts on a scene; replaces what ``client`` asked for before."""
         ...
 

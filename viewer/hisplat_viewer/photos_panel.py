@@ -7,7 +7,7 @@ from functools import partial
 
 import viser
 
-from .exchange import ExamplePair, PhotoPair, SceneSource
+from .exchange import Example, PhotoSet, SceneSource
 from .photo_slots import PhotoSlots
 from .request_status import RequestStatus
 from .scene import Scene
@@ -148,7 +148,7 @@ class PhotosPanel:
         )
 
     def _photos_changed(self, refused: str | None) -> None:
-        ready = None not in self._photos.uploads
+        ready = self._photos.uploads is not None
         self._start.disabled = not ready
         if refused is not None:
             if self._awaited is None:
@@ -165,48 +165,49 @@ class PhotosPanel:
             self._lens_value.value = LENS_START.get(self._lens.value, 0.0)
 
     def _started(self, event: viser.GuiEvent) -> None:
-        self._ask(self._chosen_pair)
+        self._ask(self._chosen_photos)
 
-    def _example_chosen(self, example: ExamplePair, event: viser.GuiEvent) -> None:
-        pair = example.pair
+    def _example_chosen(self, example: Example, event: viser.GuiEvent) -> None:
+        photos = example.photos
 
-        def chosen() -> PhotoPair:
-            self._photos.fill(pair.left, pair.right)
+        def chosen() -> PhotoSet:
+            self._photos.fill(photos.photos)
             self._start.disabled = False
-            if pair.fov_degrees is not None:
+            if photos.fov_degrees is not None:
                 self._lens.value = LENS_FOV
                 self._lens_value.visible = True
                 self._lens_value.label = LENS_FOV
-                self._lens_value.value = pair.fov_degrees
-            return pair
+                self._lens_value.value = photos.fov_degrees
+            return photos
 
         self._ask(chosen)
 
-    def _chosen_pair(self) -> PhotoPair | None:
-        left, right = self._photos.uploads
-        if left is None or right is None:
+    def _chosen_photos(self) -> PhotoSet | None:
+        uploads = self._photos.uploads
+        if uploads is None:
             return None
         value = self._lens_value.value
-        return PhotoPair(
-            left,
-            right,
+        return PhotoSet(
+            uploads,
             fov_degrees=value if self._lens.value == LENS_FOV else None,
             focal_px=value if self._lens.value == LENS_FOCAL else None,
             model=self._model.value or None,
             size=self._sizes.get(self._size.value),
         )
 
-    def _ask(self, chosen: Callable[[], PhotoPair | None]) -> None:
+    def _ask(self, chosen: Callable[[], PhotoSet | None]) -> None:
         with self._asking:
             with self._lock:
-                pair = None if self._closed else chosen()
-                if pair is None:
+                photos = None if self._closed else chosen()
+                if photos is None:
                     return
                 self._on_dropped()  # what is awaited so far
-                answer = self._awaited = _Answer(self, f"{pair.left.name} + {pair.right.name}")
+                answer = self._awaited = _Answer(
+                    self, " + ".join(photo.name for photo in photos.photos)
+                )
                 self._cancel.visible = True
                 self._status.wait(0)
-            self._source.request(self._name, pair, answer)
+            self._source.request(self._name, photos, answer)
 
     def _cancelled(self, event: viser.GuiEvent) -> None:
         with self._asking:
