@@ -10,6 +10,9 @@ QUALITY_NAMES = {
     "in_front": "Share before both cameras",
     "median_angle_deg": "Angle between the rays (°)",
     "median_epipolar_px": "Points off by (px)",
+    "points": "Points in common",
+    "fewest_points": "of them in the poorest photo",
+    "median_error_px": "Points off by (px)",
 }
 """Figures of a camera estimate that say more than their names."""
 
@@ -20,7 +23,7 @@ def report_statistics(report: Report) -> tuple[tuple[str, str], ...]:
     width, height = report.working_size
     rows = [
         ("Gaussians", f"{sum(report.gaussians_per_level):,} = {counts}"),
-        ("Photos", f"{' and '.join(report.photos)}, used at {width}x{height} px"),
+        ("Photos", f"{', '.join(report.photos)}, used at {width}x{height} px"),
         ("Cameras", report.camera_source),
         *((QUALITY_NAMES.get(name, name), f"{value:.4g}")
           for name, value in report.camera_quality.items()),

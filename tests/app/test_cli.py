@@ -14,6 +14,7 @@ from PIL import Image
 import hisplat_app
 from hisplat_app import __version__
 from hisplat_app.cli import COMMANDS, main, view_main
+from hisplat_data_tools.cameras_json import read_cameras
 from hisplat_data_tools.ply import read_ply
 
 DEMO = Path(hisplat_app.__file__).parent / "demo"
@@ -289,3 +290,48 @@ def read_until(stream: IO[str], mark: str) -> str:
         told += line
     assert mark in told, told
     return told
+
+
+def test_scene_of_three_photos(weights: Path, tmp_path: Path):
+    photos = [str(DEMO / f"{name}.jpg") for name in ("left", "right", "middle")]
+    output = tmp_path / "scene.ply"
+    options = ["--output", str(output), "--model", str(weights), "--size", "64", "--fov", "59.5"]
+    assert main(["reconstruct", "--views", *photos, *options]) == 0
+    assert read_ply(output).count > 0
+
+
+def test_frames_of_a_capture(weights: Path, tmp_path: Path):
+    options = ["--output", str(tmp_path / "scene.ply"), "--model", str(weights), "--size", "64"]
+    capture = ["--transforms", str(DEMO / "cameras.json")]
+    report = tmp_path / "report.json"
+    chosen = [*capture, "--frames", "1", "0", "--report", str(report)]
+    assert main(["reconstruct", *chosen, *options]) == 0
+    names = [view.file for view in read_cameras(DEMO / "cameras.json").images]
+    told = json.loads(report.read_text())
+    assert told["photos"] == [names[1], names[0]]
+    assert told["camera_source"] == "given in cameras.json"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ([], "No photos"),
+        (["--left", "a.png"], "both --left and --right"),
+        (["--left", "a.png", "--right", "b.png", "--views", "a.png", "b.png"], "Give either"),
+        (["--views", "a.png"], "two to 8 photos, got 1"),
+        (["--views", *["a.png"] * 9], "two to 8 photos, got 9"),
+        (["--frames", "1", "2"], "belong together"),
+        (["--transforms", "CAPTURE"], "belong together"),
+        (["--transforms", "CAPTURE", "--frames", "0", "99"], "not 99"),
+        (["--transforms", "CAPTURE", "--frames", "0", "1", "--fov", "60"], "brings its cameras"),
+    ],
+)
+def test_unclear_photos_are_refused(
+    options: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    capture = str(DEMO / "cameras.json")
+    given = [capture if option == "CAPTURE" else option for option in options]
+    output = tmp_path / "scene.ply"
+    assert main(["reconstruct", *given, "--output", str(output)]) == 2
+    assert reason in " ".join(capsys.readouterr().err.split())
+    assert not output.exists()

@@ -19,6 +19,7 @@ from hisplat_models.network import HiSplat
 DEMO = Path(hisplat_app.__file__).parent / "demo"
 SIZE = 128
 LEFT, RIGHT, CAMERAS = DEMO / "left.jpg", DEMO / "right.jpg", DEMO / "cameras.json"
+MIDDLE = DEMO / "middle.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,39 @@ def test_report_tells_how_it_went(scene: Reconstruction):
 
 def test_invisible_gaussians_are_left_out(scene: Reconstruction):
     assert scene.gaussians.opacities.min() >= LEAST_OPACITY
+
+
+def test_three_photos_make_one_scene(untrained: HiSplat, tmp_path: Path):
+    scene = reconstruct(LEFT, RIGHT, MIDDLE, fov_degrees=59.49, model=untrained, size=SIZE)
+    assert scene.photos.shape == (3, 3, SIZE * 3 // 4, SIZE)
+    assert scene.report.photos == ("left.jpg", "right.jpg", "middle.jpg")
+    assert "three photos" in scene.report.summary()
+    assert min(faithfulness(scene)) > 18
+    # The middle photo was taken between the other two.
+    left, right, middle = scene.cameras.positions
+    assert (middle - left).norm() < (right - left).norm()
+    assert (middle - right).norm() < (right - left).norm()
+
+    scene.write_cameras(tmp_path / "cameras.json")
+    again = reconstruct(
+        LEFT, RIGHT, MIDDLE, cameras=tmp_path / "cameras.json", model=untrained, size=SIZE
+    )
+    assert torch.allclose(again.cameras.positions, scene.cameras.positions, atol=1e-5)
+
+
+def test_given_cameras_without_a_range_serve_three_photos(untrained: HiSplat, tmp_path: Path):
+    known = reconstruct(LEFT, RIGHT, MIDDLE, fov_degrees=59.49, model=untrained, size=64)
+    known.write_cameras(tmp_path / "transforms.json")  # has no place for near and far
+    scene = reconstruct(
+        LEFT, RIGHT, MIDDLE, cameras=tmp_path / "transforms.json", model=untrained, size=64
+    )
+    assert 0 < scene.report.near < 4 < scene.report.far
+    assert min(faithfulness(scene)) > 15
+
+
+def test_too_many_photos_are_refused(untrained: HiSplat):
+    with pytest.raises(ValueError, match="at most 8 photos, got 9"):
+        reconstruct(*[LEFT] * 9, model=untrained, size=64)
 
 
 def test_levels_are_shown_as_they_come_and_can_end_the_work(untrained: HiSplat):

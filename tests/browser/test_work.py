@@ -22,6 +22,7 @@ from tests.no_scenes import NoScenes
 from .conftest import TIMEOUT_MS, open_page
 from .odd_files import odd_files
 from .visit import (
+    DEMO,
     PAIR,
     choose_pair,
     difference,
@@ -94,6 +95,20 @@ def test_photos_can_change_sides(page: Page, tmp_path: Path):
     press(page, "Swap")
     while thumbnail_colors(page) != [2, 0]:
         page.wait_for_timeout(100)
+
+
+def test_a_third_photo_is_added(page: Page):
+    choose_pair(page, *PAIR)
+    upload(page, "One more", DEMO / "middle.jpg")
+    remove = page.get_by_role("button", name="Remove the last one")
+    remove.wait_for()
+    press(page, "Reconstruct")
+    page.get_by_text("Gaussians from three photos").wait_for()
+    press(page, "3")
+    page.get_by_text("3 photo and what is shown: PSNR").wait_for()
+    keep_screenshot(page, "three_photos")
+    remove.click()
+    expect(remove).to_be_hidden()
 
 
 def test_scenes_are_kept_to_go_back_to(page: Page):
