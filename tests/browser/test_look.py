@@ -210,6 +210,7 @@ def test_phone_shows_scene_and_controls(browser: Browser, server: ViewerServer):
     assert place["x"] + place["width"] <= 390
     page.get_by_text("HiSplat", exact=True).click()  # folds the sheet
     reset.wait_for(state="hidden")
+    page.wait_for_timeout(3000)
     keep_screenshot(page, "look_phone_folded")
     context.close()
 

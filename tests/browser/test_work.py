@@ -98,6 +98,8 @@ def test_photos_can_change_sides(page: Page, tmp_path: Path):
 
 
 def test_a_third_photo_is_added(page: Page):
+    more = page.get_by_role("button", name="One more photo")
+    expect(more).to_be_hidden()
     choose_pair(page, *PAIR)
     upload(page, "One more", DEMO / "middle.jpg")
     remove = page.get_by_role("button", name="Remove the last one")
@@ -105,7 +107,7 @@ def test_a_third_photo_is_added(page: Page):
     press(page, "Reconstruct")
     page.get_by_text("Gaussians from three photos").wait_for()
     press(page, "3")
-    page.get_by_text("3 photo and what is shown: PSNR").wait_for()
+    page.get_by_text("Photo 3 and what is shown: PSNR").wait_for()
     keep_screenshot(page, "three_photos")
     remove.click()
     expect(remove).to_be_hidden()

@@ -1,5 +1,6 @@
 """What a person does with the page, and what they see of it."""
 
+import html
 import io
 import os
 import time
@@ -18,6 +19,12 @@ PAIR = (DEMO / "left.jpg", DEMO / "right.jpg")
 # Beside the panel and below notices.
 PICTURE: FloatRect = {"x": 0, "y": 170, "width": 370, "height": 310}
 WAIT_S = 120
+
+_screenshots: dict[str, str] = {}
+_GALLERY = """<!doctype html><meta charset="utf-8"><title>What the browser tests saw</title>
+<style>body{font:15px sans-serif;display:flex;flex-wrap:wrap;gap:1em;margin:1em}
+figure{margin:0;max-width:480px}img{max-width:100%;border:1px solid #ccc}small{color:#777}</style>
+"""
 
 
 def upload(page: Page, side: str, file: Path) -> None:
@@ -97,7 +104,17 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def keep_screenshot(page: Page, name: str) -> None:
-    """Saves what is on the screen for people, if they say where."""
+    """Saves what is on the screen for people, if they say where, and adds it to a page there."""
     folder = os.environ.get("HISPLAT_SCREENSHOTS")
     if folder:
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        file = Path(folder) / f"{name}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=file, type="jpeg", quality=80)
+        test = os.environ["PYTEST_CURRENT_TEST"].partition(" ")[0].rpartition("::")[2]
+        _screenshots[file.name] = test.removeprefix("test_").replace("_", " ")
+        figures = "".join(
+            f'<figure><img src="{file}" loading="lazy"><figcaption>{html.escape(what)} '
+            f"<small>{file}</small></figcaption></figure>\n"
+            for file, what in _screenshots.items()
+        )
+        (Path(folder) / "index.html").write_text(_GALLERY + figures, encoding="utf-8")

@@ -50,19 +50,20 @@ class PhotoSlots:
             button = _upload_button(gui, f"{name} photo")
             button.on_upload(partial(self._side_chosen, button, side))
             self._buttons.append(button)
-        self._more = _upload_button(gui, "One more photo")
-        self._more.visible = False
-        self._more.on_upload(self._more_chosen)
-        self._buttons.append(self._more)
         self._thumbnails = gui.add_image(_in_rows([None, None]), visible=False)
         self._swap = gui.add_button(
             "Swap", icon=viser.Icon.ARROWS_EXCHANGE, color="gray", visible=False
         )
         self._swap.on_click(self._swapped)
-        self._remove = gui.add_button(
-            "Remove the last one", icon=viser.Icon.MINUS, color="gray", visible=False
-        )
-        self._remove.on_click(self._last_removed)
+        # Upload buttons cannot be hidden, but folders can.
+        with gui.add_folder("More photos", visible=False) as self._further:
+            self._more = _upload_button(gui, "One more photo")
+            self._more.on_upload(self._more_chosen)
+            self._buttons.append(self._more)
+            self._remove = gui.add_button(
+                "Remove the last one", icon=viser.Icon.MINUS, color="gray", visible=False
+            )
+            self._remove.on_click(self._last_removed)
 
     @property
     def uploads(self) -> tuple[Upload, ...] | None:
@@ -136,7 +137,8 @@ class PhotoSlots:
         thumbnails = [slot.thumbnail for slot in self._slots]
         self._thumbnails.visible = self._swap.visible = any(t is not None for t in thumbnails)
         self._thumbnails.image = _in_rows(thumbnails)
-        self._more.visible = self.uploads is not None and len(self._slots) < self._most_photos
+        self._further.visible = self.uploads is not None and self._most_photos > len(SIDES)
+        self._more.disabled = len(self._slots) >= self._most_photos
         self._remove.visible = len(self._slots) > len(SIDES)
 
 
@@ -149,7 +151,8 @@ class _Slot:
 
 
 def _upload_button(gui: viser.GuiApi, label: str) -> viser.GuiUploadButtonHandle:
-    return gui.add_upload_button(label, icon=viser.Icon.PHOTO_UP, mime_type="image/*,.heic,.heif")
+    kinds = "image/*,.heic,.heif"
+    return gui.add_upload_button(label, icon=viser.Icon.PHOTO_UP, mime_type=kinds)
 
 
 def _in_rows(thumbnails: Sequence[Thumbnail | None]) -> Thumbnail:

@@ -144,9 +144,9 @@ class ViewControls:
     def _show_score(self, photo: int) -> None:
         if self._view.scene.renderer is not None:
             psnr = self._view.psnr(photo)
-            self._score.content = paragraph(
-                f"{self._names[photo]} photo and what is shown: PSNR {psnr:.2f} dB."
-            )
+            name = self._names[photo]
+            named = f"Photo {name}" if name.isdecimal() else f"{name} photo"
+            self._score.content = paragraph(f"{named} and what is shown: PSNR {psnr:.2f} dB.")
             self._score.visible = True
 
 
