@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compilation import kernel
-from .geometry import Sweep
+from .geometry import Sweep, Transfer
 from .settings import MatchingSettings
 from .sweep_cost import COST_SCALE
 
@@ -95,14 +95,26 @@ def consistency_error(
     error is the distance from where it started; the clamp value where no view sees it.
     """
     error = np.full(maps[view].shape, settings.max_consistency_px, np.float32)
-    own = sweeps[view]
-    for there in own.transfers:
-        other = sweeps[there.other]
-        back = next(t for t in other.transfers if t.other == view)
-        _check(
-            maps[view], maps[there.other], there.matrix, back.matrix,
-            rho_line(own), rho_line(other), error,
-        )  # fmt: skip
+    for there in sweeps[view].transfers:
+        np.minimum(error, partner_error(view, there, maps, sweeps, settings), out=error)
+    return error
+
+
+def partner_error(
+    view: int,
+    there: Transfer,
+    maps: list[np.ndarray],
+    sweeps: list[Sweep],
+    settings: MatchingSettings,
+) -> np.ndarray:
+    """Left-right error in pixels against one other view."""
+    error = np.full(maps[view].shape, settings.max_consistency_px, np.float32)
+    other = sweeps[there.other]
+    back = next(t for t in other.transfers if t.other == view)
+    _check(
+        maps[view], maps[there.other], there.matrix, back.matrix,
+        rho_line(sweeps[view]), rho_line(other), error,
+    )  # fmt: skip
     return error
 
 

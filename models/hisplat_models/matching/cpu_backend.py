@@ -187,8 +187,12 @@ def _add_visibility(
         inside, occluded = visibility(maps[view], surfaces, own)
         total, count = photos[view].copy(), np.ones(maps[view].shape, np.float32)
         for there in own.transfers:
+            agrees = trusted[view]
+            if len(own.transfers) > 1:  # else it is this partner that is agreed with
+                error = partner_error(view, there, maps, sweeps, settings)
+                agrees = agrees & (error <= settings.tolerance_px)
             add_partner_color(
-                maps[view], there.matrix, rho_line(own), trusted[view], photos[there.other],
+                maps[view], there.matrix, rho_line(own), agrees, photos[there.other],
                 total, count,
             )  # fmt: skip
         result["color"] = (total / count[..., None]).transpose(2, 0, 1)
