@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+NERFSTUDIO_VENV ?= .venv-nerfstudio
 TORCH_VERSION ?= 2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?=
@@ -18,16 +19,22 @@ FIND_CHROMIUM = for name in $(BROWSERS); do command -v "$$name" && break; done
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint install chromium clean
+.PHONY: help demo test test-nerfstudio nerfstudio-tests lint install chromium clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 demo: install  ## Open the viewer on the bundled pair of photos (ARGS="--port 9000")
 	$(BIN)/hisplat-view --demo $(ARGS)
 
 test: $(DONE)/dev chromium  ## Run all tests (PYTEST_ARGS="-k render")
 	CHROMIUM="$$($(FIND_CHROMIUM))" $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-nerfstudio:  ## Run the tests of the nerfstudio plugin, in an environment of their own
+	@$(MAKE) --no-print-directory VENV=$(NERFSTUDIO_VENV) nerfstudio-tests
+
+nerfstudio-tests: $(DONE)/nerfstudio
+	$(BIN)/python -m pytest tests/nerfstudio $(PYTEST_ARGS)
 
 lint: $(DONE)/dev  ## Run ruff and pyright, all of them even if one complains
 	@status=0; for check in "ruff check ." "ruff format --check ." pyright; do \
@@ -37,7 +44,7 @@ lint: $(DONE)/dev  ## Run ruff and pyright, all of them even if one complains
 install: $(DONE)/app  ## Make the environment .venv with the program in it
 
 clean:  ## Remove the environment and what was built
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(NERFSTUDIO_VENV) build dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DONE)/venv:
@@ -73,6 +80,14 @@ $(DONE)/app: $(DONE)/torch pyproject.toml
 $(DONE)/dev: $(DONE)/torch pyproject.toml
 	$(PIP) install --editable ".[dev]"
 	@touch $@ $(DONE)/app
+
+# nerfstudio pins versions that the page's extra cannot live with. It brings some 250 packages, so
+# nothing is compiled that isn't used. torch stays as it is: torchvision has to follow it.
+$(DONE)/nerfstudio: $(DONE)/torch pyproject.toml
+	$(PIP) install --no-compile --editable ".[nerfstudio]" pytest pytest-timeout beartype \
+	  "torch==`$(BIN)/python -c 'import torch; print(torch.__version__)'`"
+	$(PIP) check
+	@touch $@
 
 # The browser tests drive a real Chromium.
 chromium:
