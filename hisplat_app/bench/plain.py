@@ -26,10 +26,15 @@ def plain_network() -> Iterator[None]:
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    *,
+    scale: float | None = None,
 ) -> Tensor:
-    """softmax(q k^T / sqrt(channels) + mask) v."""
-    scores = query @ key.mT / query.shape[-1] ** 0.5
+    """softmax(scale q k^T + mask) v; the scale is one over sqrt(channels) unless given."""
+    scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     if attn_mask is not None:
         scores = scores + attn_mask
     return scores.softmax(dim=-1) @ value

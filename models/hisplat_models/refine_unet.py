@@ -148,7 +148,7 @@ class _CrossViewAttention(nn.Module):
         _, channels, height, width = x.shape
         tokens = x.reshape(-1, views, channels, height * width).transpose(1, 2).flatten(2)
         # Queries, keys and values lie side by side within each head.
-        qkv = self.qkv(tokens).unflatten(1, (self.heads, 3, channels // self.heads)).mT
+        qkv = self.qkv(tokens).unflatten(1, (self.heads, 3, -1)).mT
         query, key, value = qkv.unbind(2)
         message = F.scaled_dot_product_attention(query, key, value)
         message = self.projection(message.mT.flatten(1, 2))

@@ -180,6 +180,9 @@ class _WindowAttention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
+        # That of the whole network, also where compression leaves fewer channels to queries: what
+        # the others contribute to a score stays the same.
+        self.score_scale = channels**-0.5
         self.query = nn.Linear(channels, channels, bias=False)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels, bias=False)
@@ -196,8 +199,9 @@ class _WindowAttention(nn.Module):
             self.key(attended).flatten(0, 1),
             self.value(attended).flatten(0, 1),
             mask,
+            scale=self.score_scale,
         )
-        return self.norm(self.merge(message.reshape(tokens.shape)))
+        return self.norm(self.merge(message.unflatten(0, tokens.shape[:2])))
 
 
 def _of_other_views(tokens: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ _PIXELS_PER_PATCH = 32
 class MonocularBranch(nn.Module):
     """Photos to one map per view at an eighth of their size: transformer, then decoder.
 
-    The transformer stays as given, without gradients; only the decoder learns.
+    The transformer stays as given; only the decoder learns, unless the transformer's parameters
+    are made to require gradients.
     """
 
     def __init__(self, vit: "VisionTransformer", decoder: "CrossViewTransformerDecoder"):
@@ -34,8 +35,7 @@ class MonocularBranch(nn.Module):
         shape = images.shape[:2]
         small = resized_to_patches(images.flatten(0, 1), self.vit.patch_size)
         rows, columns = (side // self.vit.patch_size for side in small.shape[-2:])
-        with torch.no_grad():
-            taps = self.vit(small)
+        taps = self.vit(small)
         return self.decoder([tap.unflatten(0, shape) for tap in taps], rows, columns)
 
 
@@ -227,7 +227,7 @@ class _LinearBlock(nn.Module):
         """Given tokens are attended to as they are, its own ones normalised."""
         normed = self.norm1(tokens)
         attended = normed if attended is None else attended
-        split = (self.heads, tokens.shape[-1] // self.heads)
+        split = (self.heads, -1)
         message = linear_attention(
             self.query(normed).unflatten(-1, split),
             self.key(attended).unflatten(-1, split),
