@@ -38,10 +38,12 @@ class SurfaceEstimate:
     Attributes:
         inverse_depth: 1 / z-depth.
         confidence: Largest probability of the coarsest stage's candidates, in [0, 1].
+        logits: Of those candidates, where the surface was made from them; else None.
     """
 
     inverse_depth: Map
     confidence: Map
+    logits: Float[Tensor, "batch view candidates height width"] | None = None
 
 
 class CostVolumeDepth(nn.Module):
@@ -94,7 +96,8 @@ class CostVolumeDepth(nn.Module):
         logits = self.logits(F.gelu(self.hidden(y))).unflatten(0, batch_view)
         if prior is not None:
             logits = logits - self.PRIOR_SHARPNESS * prior.coarse_cost
-        return SurfaceEstimate(*expected_disparity(logits, planes))
+        inverse_depth, confidence = expected_disparity(logits, planes)
+        return SurfaceEstimate(inverse_depth, confidence, logits)
 
 
 class ResidualDepth(nn.Module):

@@ -45,7 +45,7 @@ class RefineUNet(nn.Module):
                 for rate in rates
             ]
         )
-        self.middle = nn.ModuleList([_ResBlock(channels, channels) for _ in range(2)])
+        self.middle = nn.ModuleList([ResBlock(channels, channels) for _ in range(2)])
         self.ascents = nn.ModuleList(
             [
                 _Ascent(channels, attend=rate == attention_downsample, upsample=rate > 1)
@@ -77,8 +77,8 @@ class _Descent(nn.Module):
 
     def __init__(self, channels: int, attend: bool, downsample: bool):
         super().__init__()
-        self.block = _ResBlock(channels, channels)
-        self.attention = _CrossViewAttention(channels) if attend else None
+        self.block = ResBlock(channels, channels)
+        self.attention = CrossViewAttention(channels) if attend else None
         self.downsample = nn.Conv2d(channels, channels, 3, 2, padding=1) if downsample else None
 
     def forward(self, h: Tensor, views: int, skips: list[Tensor]) -> Tensor:
@@ -97,10 +97,10 @@ class _Ascent(nn.Module):
 
     def __init__(self, channels: int, attend: bool, upsample: bool):
         super().__init__()
-        self.blocks = nn.ModuleList([_ResBlock(2 * channels, channels) for _ in range(2)])
+        self.blocks = nn.ModuleList([ResBlock(2 * channels, channels) for _ in range(2)])
         self.attentions = nn.ModuleList()
         if attend:
-            self.attentions.extend([_CrossViewAttention(channels) for _ in range(2)])
+            self.attentions.extend([CrossViewAttention(channels) for _ in range(2)])
         self.upsample = nn.Conv2d(channels, channels, 3, padding=1) if upsample else None
 
     def forward(self, h: Tensor, views: int, skips: list[Tensor]) -> Tensor:
@@ -113,7 +113,7 @@ class _Ascent(nn.Module):
         return h
 
 
-class _ResBlock(nn.Module):
+class ResBlock(nn.Module):
     """conv, norm, SiLU twice beside a shortcut; the branch starts at zero."""
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -132,7 +132,7 @@ class _ResBlock(nn.Module):
         return added(branch, x if self.shortcut is None else self.shortcut(x))
 
 
-class _CrossViewAttention(nn.Module):
+class CrossViewAttention(nn.Module):
     """Every pixel attends to all pixels of all views of its scene; the branch starts at zero."""
 
     def __init__(self, channels: int):

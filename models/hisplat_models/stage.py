@@ -44,6 +44,7 @@ class StageOutput:
         gaussians: Its own Gaussians, order (view, row, column), before any later re-weighting.
         raw: Their raw channels, on the padded grid.
         opacities: Their opacities, on the grid without padding.
+        inverse_depth: 1 / z-depth of their centres in the view's camera, on the padded grid.
         surface: The surface handed to the next stage.
         padding: Cells of the padded grid beyond the photo on each side.
         candidate_logits: Of the finest stage's choice among the prior's candidates, or None.
@@ -52,6 +53,7 @@ class StageOutput:
     gaussians: Gaussians
     raw: Float[Tensor, "batch view raw rows cols"]
     opacities: Float[Tensor, "batch view h w"]
+    inverse_depth: Float[Tensor, "batch view rows cols"]
     surface: SurfaceEstimate
     padding: int
     candidate_logits: Float[Tensor, "batch view candidates h w"] | None = None
@@ -250,8 +252,8 @@ class Stage(nn.Module):
             level=self.index,
             published=self.published_adapter,
         )
-        estimate = SurfaceEstimate(inverse_depth, surface.confidence)
-        return StageOutput(gaussians, raw, opacities, estimate, padding=0)
+        estimate = SurfaceEstimate(inverse_depth, surface.confidence, surface.logits)
+        return StageOutput(gaussians, raw, opacities, inverse_depth[:, :, 0], estimate, padding=0)
 
     def _from_prior(
         self,
@@ -280,7 +282,7 @@ class Stage(nn.Module):
             raw, opacities, inverse_depth, cameras, level=self.index, padding=p
         )
         inner = opacities[..., p : opacities.shape[-2] - p, p : opacities.shape[-1] - p]
-        return StageOutput(gaussians, raw, inner, surface, p, logits)
+        return StageOutput(gaussians, raw, inner, inverse_depth, surface, p, logits)
 
 
 def _per_view(layer: nn.Module, maps: Float[Tensor, "batch view c h w"]) -> Tensor:

@@ -163,9 +163,9 @@ class _Layer(nn.Module):
 
     def __init__(self, channels: int, ffn_expansion: int):
         super().__init__()
-        self.self_attention = _WindowAttention(channels)
-        self.cross_attention = _WindowAttention(channels)
-        self.ffn = _FeedForward(channels, ffn_expansion)
+        self.self_attention = WindowAttention(channels)
+        self.cross_attention = WindowAttention(channels)
+        self.ffn = FeedForward(channels, ffn_expansion)
 
     def forward(self, x: Tensor, windows: _Windows) -> Tensor:
         before = windows.split(x)
@@ -175,7 +175,7 @@ class _Layer(nn.Module):
         return windows.merge(tokens + self.ffn(tokens, message))
 
 
-class _WindowAttention(nn.Module):
+class WindowAttention(nn.Module):
     """Single-head attention between the tokens of one window, of one view or of all others."""
 
     def __init__(self, channels: int):
@@ -215,7 +215,7 @@ def _of_other_views(tokens: Tensor) -> Tensor:
     return torch.stack(others, dim=1)
 
 
-class _FeedForward(nn.Module):
+class FeedForward(nn.Module):
     """What to add to the tokens, given the tokens and the message from the other views."""
 
     def __init__(self, channels: int, expansion: int):

@@ -79,7 +79,7 @@ class VisionTransformer(nn.Module):
         # Only DINOv2's own training uses it; kept so that its weights fit one to one.
         self.mask_token = nn.Parameter(torch.zeros(1, channels))
         self.patch_embedding = nn.Conv2d(3, channels, patch_size, patch_size)
-        self.blocks = nn.ModuleList([_ViTBlock(channels, heads) for _ in range(depth)])
+        self.blocks = nn.ModuleList([ViTBlock(channels, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         nn.init.trunc_normal_(self.position_embedding, std=0.02)
         nn.init.normal_(self.class_token, std=1e-6)
@@ -116,7 +116,7 @@ class VisionTransformer(nn.Module):
         return torch.cat([self.position_embedding[:, :1], grid.flatten(2).mT], dim=1)
 
 
-class _ViTBlock(nn.Module):
+class ViTBlock(nn.Module):
     """Pre-norm attention and feed-forward net, each scaled per channel."""
 
     def __init__(self, channels: int, heads: int):
@@ -157,8 +157,8 @@ class CrossViewTransformerDecoder(nn.Module):
         map_channels: tuple[int, int, int] = (256, 128, 64),
     ):
         super().__init__()
-        self.self_blocks = nn.ModuleList([_LinearBlock(channels, heads) for _ in range(2)])
-        self.cross_blocks = nn.ModuleList([_LinearBlock(channels, heads) for _ in range(3)])
+        self.self_blocks = nn.ModuleList([LinearBlock(channels, heads) for _ in range(2)])
+        self.cross_blocks = nn.ModuleList([LinearBlock(channels, heads) for _ in range(3)])
         self.norms = nn.ModuleList([nn.LayerNorm(channels, eps=1e-6) for _ in range(2)])
         self.previous_weights = nn.ParameterList([torch.tensor(0.5) for _ in range(2)])
         one, two, four = map_channels
@@ -207,7 +207,7 @@ class CrossViewTransformerDecoder(nn.Module):
         return tokens
 
 
-class _LinearBlock(nn.Module):
+class LinearBlock(nn.Module):
     """A transformer block with linear attention, to itself or to given tokens."""
 
     def __init__(self, channels: int, heads: int):
