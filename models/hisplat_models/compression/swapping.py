@@ -36,7 +36,7 @@ def swapped(
         for module, name, value in attributes:
             undo.callback(_restore, module, name, module.__dict__.get(name, _ABSENT))
             module.__dict__[name] = value
-        for place, name, value in _places(network, tensors):
+        for place, name, value in places(network, tensors):
             undo.callback(place.__setitem__, name, place[name])
             place[name] = value
         yield
@@ -52,7 +52,7 @@ def _restore(module: nn.Module, name: str, value: Any) -> None:
         module.__dict__[name] = value
 
 
-def _places(
+def places(
     network: nn.Module, tensors: Mapping[str, Tensor]
 ) -> list[tuple[dict[str, Tensor | None], str, Tensor]]:
     """Every registration of the named tensors: a module's dict, the name in it, what goes there."""
