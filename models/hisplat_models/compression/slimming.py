@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -39,13 +40,15 @@ def cut_down(network: nn.Module, cut: Cut) -> None:
     """Makes a network smaller in place; what is left keeps its values and names."""
     attributes = cut.attributes(network)
     for place, name, value in places(network, cut.tensors(network)):
-        is_parameter = isinstance(place[name], nn.Parameter)
-        value = value.detach()
-        place[name] = nn.Parameter(value, place[name].requires_grad) if is_parameter else value
+        before, value = place[name], value.detach()
+        if isinstance(before, nn.Parameter):
+            value = nn.Parameter(value, before.requires_grad)
+        place[name] = value
     for module, name, value in attributes:
         setattr(module, name, value)
     for name in cut.skipped:
-        network.set_submodule(name, PassThrough(), strict=True)
+        parent, _, own_name = name.rpartition(".")
+        setattr(network.get_submodule(parent), own_name, PassThrough())
 
 
 def cut_to_json(cut: Cut) -> str:
@@ -94,7 +97,7 @@ def _entries(tensor: Tensor, axis: int, values: list[int]) -> Int64[Tensor, " en
     length = tensor.shape[axis]
     if not all(type(value) is int for value in values):
         raise ValueError(f"expected whole numbers, got {shown(repr(values))}")
-    ascending = all(a < b for a, b in zip(values, values[1:], strict=False))
+    ascending = all(before < after for before, after in pairwise(values))
     if not values or not ascending or values[0] < 0 or values[-1] >= length or axis < 0:
         raise ValueError(f"expected some of {length} entries in ascending order")
     return torch.tensor(values)
