@@ -1,7 +1,7 @@
 """What a compression method must know of a network's work: its loss, and what can be taught."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ Knowledge = Mapping[str, Tensor]
 averaged over networks (logits, log-disparities), named alike for teacher and student."""
 
 
+@runtime_checkable
 class Prediction(Protocol):
     """A network's output; tasks add what their losses need."""
 
@@ -21,6 +22,7 @@ class Prediction(Protocol):
         ...
 
 
+@runtime_checkable
 class CompressionTask(Protocol[Batch]):
     """Classification in the experiments, two-view reconstruction for HiSplat."""
 

@@ -84,7 +84,7 @@ def test_uniform_depths_draw_every_subnet_alike_often():
     generator = seeded()
     drawn = Counter(uniform_depths(space(3, 4), generator) for _ in range(DRAWS))
     assert set(drawn) == set(space(3, 4))
-    assert chisquare(list(drawn.values())).pvalue > 0.01
+    assert chisquare(list(drawn.values())).pvalue > 0.001
 
 
 def test_uniform_depths_of_resnet50_have_all_216_and_uniform_marginals():
@@ -94,7 +94,7 @@ def test_uniform_depths_of_resnet50_have_all_216_and_uniform_marginals():
     for stage, blocks in enumerate(RESNET50.full):
         counts = Counter(depths[stage] for depths in drawn)
         assert len(counts) == blocks
-        assert chisquare(list(counts.values())).pvalue > 0.01
+        assert chisquare(list(counts.values())).pvalue > 0.001
 
 
 def test_decaying_depths_lose_blocks_with_probabilities_of_a_geometric_law():
@@ -104,7 +104,7 @@ def test_decaying_depths_lose_blocks_with_probabilities_of_a_geometric_law():
     losses = [parent[0] - depths for depths in drawn.elements()]
     weights = [0.5**lost for lost in range(4)]
     expected = [DRAWS * weight / sum(weights) for weight in weights]
-    assert chisquare([losses.count(lost) for lost in range(4)], expected).pvalue > 0.01
+    assert chisquare([losses.count(lost) for lost in range(4)], expected).pvalue > 0.001
 
 
 def test_decay_prefers_large_subnets():
