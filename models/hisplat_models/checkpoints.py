@@ -15,9 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .compression.narrowing import Cut
+from .compression.slimming import cut_down
 from .config import HiSplatConfig
 from .model_sources import CheckpointError, bundled_models, find_weights, shown
 from .network import HiSplat
+from .smaller_networks import Depth, metadata_of, stored_cut, stored_depths
 
 __all__ = [
     "CheckpointError",
@@ -39,38 +42,68 @@ __all__ = [
 _METADATA_KEY = "hisplat_config"
 
 
-def load_model(source: str | Path = "hisplat-small", device: str | torch.device = "cpu") -> HiSplat:
+def load_model(
+    source: str | Path = "hisplat-small",
+    device: str | torch.device = "cpu",
+    depth: Depth = "full",
+) -> HiSplat:
     """A network with trained weights, in evaluation mode; half-precision files become float32.
 
     A file from a stranger can do no harm: nothing in it is run, its configuration is checked, and
     nothing is allocated before the shapes of all its tensors turn out to be the network's.
 
     Args:
-        source: A bundled name (``bundled_models()``), a .safetensors file that ``save_model`` or
-            ``hisplat convert`` wrote, or ``hf://OWNER/REPO/PATH/FILE.safetensors[@REVISION]``.
+        source: A bundled name (``bundled_models()``), a .safetensors file that ``save_model``,
+            ``hisplat convert`` or ``hisplat compress`` wrote, or ``hf://OWNER/REPO/PATH/FILE.safetensors[@REVISION]``.
         device: Where to put it.
+        depth: Of an elastic file; others have their full depth alone.
 
     Raises:
-        CheckpointError: if there is no such model, or the file does not hold exactly the weights
-            of its configuration.
+        CheckpointError: if there is no such model, the file does not hold exactly the weights of
+            its configuration, or not this depth.
         ImportError: for a Hub address without huggingface_hub.
     """
     path = find_weights(source)
     with _opened(path) as file:
         config = _stored_config(file.metadata(), path)
+        skeleton = create_skeleton(config)
+        cut = stored_cut(file.metadata(), skeleton)
+        depths = stored_depths(file.metadata(), skeleton)
+        if depth != "full" and depth not in depths:
+            raise CheckpointError(
+                f"{source} has no depth {depth!r}, only its full one; hisplat compress --method st "
+                "or gkt makes networks of several depths."
+            )
+        _make_smaller(skeleton, cut)
         header = {key: _described(file, key, path) for key in file.keys()}
-        misfit = compare_states(create_skeleton(config).state_dict(), header)
+        misfit = compare_states(skeleton.state_dict(), header)
         if misfit:
             raise MisfitError(str(path), misfit)
         model = HiSplat(config)
+        _make_smaller(model, cut)
         for key, tensor in model.state_dict().items():
             tensor.copy_(file.get_tensor(key))
+    if depth == "full":
+        model.depths = depths
+    else:
+        _make_smaller(model, Cut({}, {}, depths[depth]))
     return model.to(device).eval()
 
 
+def _make_smaller(model: HiSplat, cut: Cut | None) -> None:
+    if cut is not None:
+        cut_down(model, cut)
+        before = model.cut or Cut({}, {}, frozenset())
+        skipped = before.skipped | cut.skipped
+        model.cut = Cut({**before.entries, **cut.entries}, {**before.sizes, **cut.sizes}, skipped)
+
+
 def save_model(model: HiSplat, path: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
-    """Writes the weights (or ``state`` instead, e.g. averaged ones) and the configuration."""
-    save_weights(model.config, model.state_dict() if state is None else state, path)
+    """Writes the weights (or ``state`` instead, e.g. averaged ones), the configuration, and what
+    is left out of the network."""
+    state = model.state_dict() if state is None else state
+    configuration = {_METADATA_KEY: json.dumps(asdict(model.config))}
+    write_safetensors(state, {**configuration, **metadata_of(model)}, path)
 
 
 def save_weights(config: HiSplatConfig, state: Mapping[str, Tensor], path: str | Path) -> None:

@@ -29,7 +29,7 @@ def find_weights(source: str | Path) -> Path:
     """
     if str(source).startswith(HUB_SCHEME):
         return _from_hub(str(source))
-    if str(source) in PRESETS:
+    if str(source) in (*PRESETS, *bundled_models()):
         return _bundled(str(source))
     path = Path(source)
     if path.suffix in _PICKLED:

@@ -1,13 +1,15 @@
 """HiSplat: photos and cameras in, Gaussians coarse to fine out (ICLR 2025)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .cameras import Cameras
+from .compression.narrowing import Cut
 from .config import HiSplatConfig
 from .features import (
     CrossViewTransformerDecoder,
@@ -57,7 +59,14 @@ class HiSplat(nn.Module):
     Args:
         config: See ``hisplat_models.config.PRESETS``.
         renderer: Draws the error maps; by default that of ``create_renderer``.
+
+    Attributes:
+        cut: What compression left of the network of this preset; None if it is whole.
+        depths: Names of blocks that the faster depths of an elastic network skip; else empty.
     """
+
+    cut: Cut | None = None
+    depths: Mapping[str, frozenset[str]] = MappingProxyType({})
 
     def __init__(self, config: HiSplatConfig, renderer: Renderer | None = None):
         super().__init__()

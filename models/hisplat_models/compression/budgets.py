@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -167,19 +167,42 @@ def _measured_terms(
     inputs: tuple[Any, ...],
     whole: Mapping[str, int],
 ) -> list[_Term]:
-    """Terms linear in each group for modules that compute without a weight of their own."""
+    """Terms linear in each group for modules that compute without a weight of their own.
+
+    Groups that run through such a module are meant; the check of the whole cost finds others.
+    """
     constant = dict(whole)
     terms = []
-    for group in groups:
-        fewer = group.channels - group.divisor
-        with _narrowed(network, groups, {group.name: fewer}):
+    for together in _apart(groups, whole):
+        fewer = {group.name: group.channels - group.divisor for group, _ in together}
+        with _narrowed(network, groups, fewer):
             narrow = _operations(network, inputs)
-        for name in whole:
-            slope = (whole[name] - narrow[name]) // group.divisor
-            if slope:
-                terms.append(_Term(name, slope, (_Axis(0, {group.name: 1}),)))
-                constant[name] -= slope * group.channels
+        for group, modules in together:
+            for name in modules:
+                slope = (whole[name] - narrow[name]) // group.divisor
+                if slope:
+                    terms.append(_Term(name, slope, (_Axis(0, {group.name: 1}),)))
+                    constant[name] -= slope * group.channels
     return terms + [_Term(name, rest) for name, rest in constant.items() if rest]
+
+
+def _apart(
+    groups: Sequence[ChannelGroup], modules: Iterable[str]
+) -> list[list[tuple[ChannelGroup, set[str]]]]:
+    """Groups that run through modules, with these; no module twice in one list."""
+    lists: list[list[tuple[ChannelGroup, set[str]]]] = []
+    for group in groups:
+        tensors = [member.tensor for member in group.members if group.channels > group.divisor]
+        through = {name for name in modules if any(_is_inside(t, {name}) for t in tensors)}
+        if not through:
+            continue
+        for some in lists:
+            if all(through.isdisjoint(others) for _, others in some):
+                some.append((group, through))
+                break
+        else:
+            lists.append([(group, through)])
+    return lists
 
 
 def _check(

@@ -247,7 +247,8 @@ def linear_attention(
     Computed in float32 at least, since the sums over tokens overflow half precision.
     """
     dtype = torch.promote_types(query.dtype, torch.float32)
-    with torch.autocast(query.device.type, enabled=False):
+    # Networks are measured on the meta device, which knows no autocast.
+    with torch.autocast("cpu" if query.is_meta else query.device.type, enabled=False):
         phi_q = F.elu(query.to(dtype)) + 1
         phi_k = F.elu(key.to(dtype)) + 1
         sums = torch.einsum("...shd,...shc->...hdc", phi_k, value.to(dtype))
