@@ -105,7 +105,7 @@ class _Ascent(nn.Module):
 
     def forward(self, h: Tensor, views: int, skips: list[Tensor]) -> Tensor:
         for index, block in enumerate(self.blocks):
-            h = block(side_by_side([h, skips.pop()]))
+            h = block(h, skips.pop())
             if len(self.attentions):
                 h = self.attentions[index](h, views)
         if self.upsample is not None:
@@ -114,7 +114,11 @@ class _Ascent(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """conv, norm, SiLU twice beside a shortcut; the branch starts at zero."""
+    """conv, norm, SiLU twice beside a shortcut; the branch starts at zero.
+
+    With a second map both are read side by side, so that the first one, of the output's width, is
+    what passes where a smaller network skips the block.
+    """
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -126,7 +130,8 @@ class ResBlock(nn.Module):
         if in_channels != out_channels:
             self.shortcut = Pointwise(in_channels, out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        x = x if beside is None else side_by_side([x, beside])
         branch = silu(self.norm1(self.conv1(x)))
         branch = silu(self.norm2(self.conv2(branch)))
         return added(branch, x if self.shortcut is None else self.shortcut(x))

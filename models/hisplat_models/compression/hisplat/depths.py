@@ -1,7 +1,8 @@
 """Which blocks of HiSplat may be skipped: residual blocks whose input has their output's shape.
 
 A block of the CNN without a shortcut passes its input on unchanged when its branch is left out,
-since maps are rectified before it. All other blocks are sums of their input and a branch.
+since maps are rectified before it. Other blocks are sums of their input and a branch, except those
+on the way up of the stages' U-Nets: skipped, they also leave out the map from the way down.
 """
 
 from collections.abc import Iterator, Sequence
@@ -71,10 +72,12 @@ def _decoder(decoder: CrossViewTransformerDecoder) -> Stages:
 
 
 def _refine_unet(unet: RefineUNet) -> Stages:
-    """The block of each resolution on the way down for itself, and those in the middle."""
+    """Down, the block of each resolution for itself; those in the middle; up, one of two stays."""
     for level in range(len(unet.descents)):
         yield [f"descents.{level}.block"], 0
     yield _blocks("middle", len(unet.middle)), 0
+    for level in range(len(unet.ascents)):
+        yield _blocks(f"ascents.{level}.blocks", 2), 1
 
 
 def _blocks(parent: str, count: int) -> list[str]:
