@@ -154,6 +154,7 @@ class Trainer:
             self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
+        self.take_up(state["more"] if "more" in state else {})
         logger.info("Resumed %s at step %d", self.run_dir, self.step)
         return True
 
@@ -170,11 +171,19 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "more": self.more_state(),
         }
         torch.save(state, temporary)
         os.replace(temporary, self.checkpoint_path)
         save_model(self.averaged_model, self.weights_path)
         self.card.write(self.step, self.seconds / 3600)
+
+    def more_state(self) -> dict[str, Any]:
+        """What a run of another kind has to keep besides: tensors, numbers, texts, lists, dicts."""
+        return {}
+
+    def take_up(self, more: Mapping[str, Any]) -> None:
+        """Goes on from what ``more_state`` was."""
 
     def run(self, on_progress: Callable[[TrainProgress], None] | None = None) -> None:
         """Trains to the last step of the settings, or until the time is up or SIGTERM comes.
@@ -253,6 +262,21 @@ class Trainer:
         if self.model.monocular is not None:
             self.model.monocular.vit.eval()  # frozen
         self.optimizer.zero_grad(set_to_none=True)
+        records = self.accumulate_gradients(parts)
+        norm = nn.utils.clip_grad_norm_(self._trained(), self.settings.clip_norm)
+        share = learning_rate_share(self.settings, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * group.get("factor", 1.0) * share
+        self.optimizer.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        self.step += 1
+        terms = {**mean_terms(records), "gradient": float(norm)}
+        self._since_point.append(terms)
+        return terms
+
+    def accumulate_gradients(self, parts: Sequence[Sample]) -> list[dict[str, float]]:
+        """Gradients of the mean loss of all parts; the loss and its terms of each."""
         records = []
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
@@ -261,17 +285,7 @@ class Trainer:
                 report = self._loss(part)
                 (report.total / len(parts)).backward()
             records.append({"loss": float(report.total.detach()), **report.terms})
-        norm = nn.utils.clip_grad_norm_(self._trained(), self.settings.clip_norm)
-        share = learning_rate_share(self.settings, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * share
-        self.optimizer.step()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.model)
-        self.step += 1
-        terms = {**mean_terms(records), "gradient": float(norm)}
-        self._since_point.append(terms)
-        return terms
+        return records
 
     def _loss(self, sample: Sample) -> LossReport:
         example, settings = sample.example, self.settings
