@@ -257,7 +257,9 @@ def _can_be_narrowed(
             with Subnet(kept={group.name: kept}).active(network, [group]):
                 narrow = [tensor.shape for tensor in tensors_in(network(*example_inputs))]
         except (RuntimeError, ValueError, IndexError) as error:
-            logger.info("Channels of %s stay: the network cannot run narrower: %s", group.name, error)
+            logger.info(
+                "Channels of %s stay: the network cannot run narrower: %s", group.name, error
+            )
             return False
     if narrow != whole:
         logger.info("Channels of %s stay: they are a part of the output", group.name)

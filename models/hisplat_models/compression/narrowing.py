@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int64
@@ -17,13 +17,64 @@ Kept = Mapping[str, Int64[Tensor, " kept"]]
 """Per channel group the kept channels, ascending; groups that are not named are whole."""
 
 
-def checked_kept(groups: Sequence[ChannelGroup], kept: Kept) -> Kept:
-    """The same.
+Size = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A part of a network, in terms of its tensors: groups are not needed to make it again.
+
+    Attributes:
+        entries: Per tensor and axis those that stay, ascending; what is not named is whole.
+        sizes: Per module and attribute the values of numbers that cannot be read off tensors.
+        skipped: Names of blocks that pass their input through.
+    """
+
+    entries: Mapping[str, Mapping[int, Int64[Tensor, " entry"]]]
+    sizes: Mapping[str, Mapping[str, Size]]
+    skipped: frozenset[str]
+
+    def tensors(self, network: nn.Module) -> dict[str, Tensor]:
+        """Slices of all tensors that become smaller, through which gradients flow back."""
+        tensors = named_tensors(network)
+        return {name: _sliced(tensors[name], axes) for name, axes in self.entries.items()}
+
+    def attributes(self, network: nn.Module) -> list[tuple[nn.Module, str, Size]]:
+        """Modules, attributes and values of all stored sizes that become smaller."""
+        tensors = named_tensors(network)
+        shapes: dict[str, dict[str, list[int]]] = defaultdict(dict)
+        for name, axes in self.entries.items():
+            module, _, own_name = name.rpartition(".")
+            shape = list(tensors[name].shape)
+            for axis, entries in axes.items():
+                shape[axis] = len(entries)
+            shapes[module][own_name] = shape
+        sizes = {name: _own_sizes(network.get_submodule(name), own) for name, own in shapes.items()}
+        return [
+            (network.get_submodule(name), attribute, size)
+            for some in (sizes, self.sizes)
+            for name, attributes in some.items()
+            for attribute, size in attributes.items()
+        ]
+
+
+def cut_by(
+    network: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, skipped: frozenset[str]
+) -> Cut:
+    """What is left of the network.
 
     Raises:
-        ValueError: for unknown groups, and for channels that are none of the group's, out of
-            order, or of a number that its divisor does not divide.
+        ValueError: for blocks, groups or channels that the network does not have.
     """
+    unknown = sorted(skipped - {name for name, _ in network.named_modules() if name})
+    if unknown:
+        raise ValueError(f"Expected names of the network's blocks to skip, got {unknown}")
+    _check_kept(groups, kept)
+    shapes = {name: tensor.shape for name, tensor in named_tensors(network).items()}
+    return Cut(_kept_entries(groups, kept, shapes), _declared_sizes(network, groups, kept), skipped)
+
+
+def _check_kept(groups: Sequence[ChannelGroup], kept: Kept) -> None:
     by_name = {group.name: group for group in groups}
     for name, channels in kept.items():
         if name not in by_name:
@@ -39,22 +90,12 @@ def checked_kept(groups: Sequence[ChannelGroup], kept: Kept) -> Kept:
             raise ValueError(
                 f"Expected a multiple of {group.divisor} channels of {name}, got {count}"
             )
-    return kept
 
 
-def kept_entries(
+def _kept_entries(
     groups: Sequence[ChannelGroup], kept: Kept, shapes: Mapping[str, torch.Size]
 ) -> dict[str, dict[int, Int64[Tensor, " entry"]]]:
-    """Per tensor and axis the entries that stay, ascending; whole axes and tensors are left out.
-
-    Args:
-        groups: All groups.
-        kept: Channels that stay.
-        shapes: Of all tensors that groups run along.
-
-    Raises:
-        ValueError: if a group runs along a tensor that the network does not have.
-    """
+    """Per tensor and axis the entries that stay; whole axes and tensors are left out."""
     stays: dict[tuple[str, int], Tensor] = {}
     for group in groups:
         if group.name not in kept or len(kept[group.name]) == group.channels:
@@ -75,49 +116,14 @@ def kept_entries(
     return dict(entries)
 
 
-def narrowed_tensors(
-    network: nn.Module, groups: Sequence[ChannelGroup], kept: Kept
-) -> dict[str, Tensor]:
-    """Slices of all tensors that become smaller, through which gradients flow back."""
-    tensors = named_tensors(network)
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    return {
-        name: sliced(tensors[name], axes)
-        for name, axes in kept_entries(groups, kept, shapes).items()
-    }
-
-
-def sliced(tensor: Tensor, axes: Mapping[int, Int64[Tensor, " entry"]]) -> Tensor:
+def _sliced(tensor: Tensor, axes: Mapping[int, Int64[Tensor, " entry"]]) -> Tensor:
     """A copy with these entries along these axes."""
     for axis, entries in axes.items():
         tensor = tensor.index_select(axis, entries.to(tensor.device))
     return tensor
 
 
-def narrowed_sizes(
-    network: nn.Module, groups: Sequence[ChannelGroup], kept: Kept
-) -> list[tuple[nn.Module, str, Any]]:
-    """Modules, attributes and values of all stored sizes that become smaller.
-
-    Raises:
-        ValueError: if a group names a module that the network does not have.
-    """
-    shapes = {name: tensor.shape for name, tensor in named_tensors(network).items()}
-    lengths: dict[str, dict[str, list[int]]] = defaultdict(dict)
-    for name, axes in kept_entries(groups, kept, shapes).items():
-        shape = list(shapes[name])
-        for axis, entries in axes.items():
-            shape[axis] = len(entries)
-        module, _, own_name = name.rpartition(".")
-        lengths[module][own_name] = shape
-    changes = []
-    for name, own_shapes in lengths.items():
-        module = network.get_submodule(name)
-        changes += [(module, key, size) for key, size in _own_sizes(module, own_shapes).items()]
-    return changes + _declared_sizes(network, groups, kept)
-
-
-def _own_sizes(module: nn.Module, shapes: Mapping[str, list[int]]) -> dict[str, Any]:
+def _own_sizes(module: nn.Module, shapes: Mapping[str, list[int]]) -> dict[str, Size]:
     """Sizes that torch's own modules store, given the new shapes of their tensors."""
     if isinstance(module, _ConvNd) and "weight" in shapes:
         first, second, *_ = shapes["weight"]
@@ -143,21 +149,21 @@ def _own_sizes(module: nn.Module, shapes: Mapping[str, list[int]]) -> dict[str, 
 
 def _declared_sizes(
     network: nn.Module, groups: Sequence[ChannelGroup], kept: Kept
-) -> list[tuple[nn.Module, str, Any]]:
+) -> dict[str, dict[str, Size]]:
     """Sizes that groups declare; one size may shrink with several groups."""
     fewer: dict[tuple[str, str], int] = defaultdict(int)
     for group in groups:
         removed = group.channels - len(kept[group.name]) if group.name in kept else 0
         for size in group.sizes:
             fewer[size.module, size.attribute] += removed * size.per_channel
-    return [
-        (module := network.get_submodule(name), attribute, _less(getattr(module, attribute), by))
-        for (name, attribute), by in fewer.items()
-        if by
-    ]
+    sizes: dict[str, dict[str, Size]] = defaultdict(dict)
+    for (name, attribute), by in fewer.items():
+        if by:
+            sizes[name][attribute] = _less(getattr(network.get_submodule(name), attribute), by)
+    return dict(sizes)
 
 
-def _less(size: int | tuple[int, ...], by: int) -> int | tuple[int, ...]:
+def _less(size: Size, by: int) -> Size:
     if isinstance(size, tuple):
         return (*size[:-1], size[-1] - by)
     return size - by

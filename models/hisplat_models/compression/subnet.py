@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from .groups import ChannelGroup
-from .narrowing import checked_kept, narrowed_sizes, narrowed_tensors
+from .narrowing import Cut, cut_by
 from .swapping import swapped
 
 
@@ -44,30 +44,26 @@ class Subnet:
             ValueError: for blocks, groups or channels that the network does not have.
             RuntimeError: if the network, or a part of it, is a subnet already.
         """
-        kept = checked_kept(groups, self.kept)
+        cut = self.cut(network, groups)
         attributes = [
-            *(_passing_through(network, name) for name in sorted(self.skipped)),
-            *narrowed_sizes(network, groups, kept),
+            *cut.attributes(network),
+            *((network.get_submodule(name), "forward", _first_argument) for name in self.skipped),
         ]
-        with swapped(network, narrowed_tensors(network, groups, kept), attributes):
+        with swapped(network, cut.tensors(network), attributes):
             yield
+
+    def cut(self, network: nn.Module, groups: Sequence[ChannelGroup]) -> Cut:
+        """What is left of the network's tensors and sizes.
+
+        Raises:
+            ValueError: for blocks, groups or channels that the network does not have.
+        """
+        return cut_by(network, groups, self.kept, self.skipped)
 
     @property
     def is_whole(self) -> bool:
         """Whether it names nothing that is left out."""
         return not self.skipped and not self.kept
-
-
-def _passing_through(network: nn.Module, name: str) -> tuple[nn.Module, str, Any]:
-    """The change that makes a block pass its input through.
-
-    Raises:
-        ValueError: if there is no such block.
-    """
-    blocks = dict(network.named_modules())
-    if not name or name not in blocks:
-        raise ValueError(f"Expected a block of the network to skip, got {name!r}")
-    return blocks[name], "forward", _first_argument
 
 
 def _first_argument(x: Any, *_: Any, **__: Any) -> Any:

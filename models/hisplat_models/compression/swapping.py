@@ -1,6 +1,6 @@
 """Other tensors and attributes in a network for a while, under the same names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakSet
@@ -36,7 +36,7 @@ def swapped(
         for module, name, value in attributes:
             undo.callback(_restore, module, name, module.__dict__.get(name, _ABSENT))
             module.__dict__[name] = value
-        for place, name, value in _places(network, tensors):
+        for place, name, value in places(network, tensors):
             undo.callback(place.__setitem__, name, place[name])
             place[name] = value
         yield
@@ -52,9 +52,9 @@ def _restore(module: nn.Module, name: str, value: Any) -> None:
         module.__dict__[name] = value
 
 
-def _places(
+def places(
     network: nn.Module, tensors: Mapping[str, Tensor]
-) -> list[tuple[dict[str, Tensor | None], str, Tensor]]:
+) -> list[tuple[MutableMapping[str, Any], str, Tensor]]:
     """Every registration of the named tensors: a module's dict, the name in it, what goes there."""
     named = named_tensors(network)
     instead = {id(named[name]): value for name, value in tensors.items()}
