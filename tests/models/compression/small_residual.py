@@ -1,11 +1,14 @@
 """A small residual network, its work and its batches, for tests of training steps."""
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor, nn
 
 from benchmarks.compression.networks import ResidualNet, depth_space
-from benchmarks.compression.tasks import Classification, ImageBatch
+from benchmarks.compression.tasks import Classification, ClassPrediction, ImageBatch
 from hisplat_models.compression.spaces import DepthSpace
+from hisplat_models.compression.task import Knowledge
 
 CLASSES = 5
 
@@ -33,18 +36,17 @@ def gradients(net: nn.Module) -> dict[str, Tensor]:
     }
 
 
+@dataclass(frozen=True)
 class Watched(Classification):
     """Remembers the batches it predicted, and what teachers and students were."""
 
-    def __init__(self, **settings) -> None:
-        super().__init__(**settings)
-        object.__setattr__(self, "seen", [])
-        object.__setattr__(self, "taught", [])
+    seen: list[Tensor] = field(default_factory=list)
+    taught: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def predict(self, network, batch):
+    def predict(self, network: nn.Module, batch: ImageBatch) -> ClassPrediction:
         self.seen.append(batch.images)
         return super().predict(network, batch)
 
-    def distillation_loss(self, teacher, student):
+    def distillation_loss(self, teacher: Knowledge, student: Knowledge) -> Tensor:
         self.taught.append((teacher["logits"], student["logits"]))
         return super().distillation_loss(teacher, student)
