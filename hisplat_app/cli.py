@@ -51,6 +51,7 @@ COMMANDS = {
     "export": Entry(".commands.export", "Export", "A scene file in other formats."),
     "evaluate": Entry(".evaluation", "Evaluate", "Measure quality on photos with known cameras."),
     "train": Entry(".train", "Train", "Train a network."),
+    "compress": Entry(".compress", "Compress", "Make a trained network smaller and faster."),
     "data": Entry(".commands.data", "Data", "Prepare datasets: chunk files, evaluation indices."),
     "convert": Entry(
         ".commands.convert", "Convert", "A published checkpoint to a file for --model."

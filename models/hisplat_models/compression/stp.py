@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from .budgets import Budget
@@ -149,8 +148,9 @@ class STP(WeightsOnlyStep[Batch]):
 
     def _drawn_depths(self) -> list[frozenset[str]]:
         """What the whole depth and others, all different, skip."""
-        full = self._space.full
-        others = [depths for depths in self._space if depths != full]
-        order = torch.randperm(len(others), generator=self.generator).tolist()
-        chosen = [full, *(others[i] for i in order[: self.settings.pool_size - 1])]
+        chosen = [self._space.full]
+        while len(chosen) < min(self.settings.pool_size, len(self._space)):
+            depths = uniform_depths(self._space, self.generator)
+            if depths not in chosen:
+                chosen.append(depths)
         return [self._space.subnet(depths).skipped for depths in chosen]

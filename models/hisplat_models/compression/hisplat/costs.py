@@ -7,14 +7,12 @@ they are.
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...depth_heads import CandidateDepth, CostVolumeDepth, LimitedDepth
 from ...network import HiSplat
-from ...refine_unet import RefineUNet
-from ...stage import Stage
 from ..budgets import Budget, Cost, flop_cost, parameter_cost
 from ..groups import ChannelGroup
+from .layers import run_layers
 from .parts import PREFIXES, Part
 
 
@@ -72,49 +70,8 @@ def _modules(parts: Sequence[Part]) -> list[str]:
 
 
 class _Counted(HiSplat):
-    """A whole network that runs every layer of its parts, on maps of no content.
-
-    What lies between the layers, geometry above all, needs values and has no weights.
-    """
+    """A network whose forward runs all layers of its parts and nothing else."""
 
     def forward(self, images: Tensor) -> list[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Some output of every layer."""
-        maps, transformer = self._features(images)
-        outputs = [transformer]
-        for index, stage in enumerate(self.stages):
-            assert isinstance(stage, Stage)
-            outputs += _stage_layers(stage, transformer, self._cnn_map(maps, index), images)
-        return outputs
-
-
-def _stage_layers(
-    stage: Stage, transformer: Tensor, cnn: Tensor, images: Tensor
-) -> list[Tensor]:
-    b, v, _, rows, columns = transformer.shape
-    coarse = (cnn.shape[-2], cnn.shape[-1])
-    fine = (images.shape[-2], images.shape[-1]) if stage.refine_stride > 1 else coarse
-
-    def run(layer: nn.Module | None, where: tuple[int, int]) -> Tensor:
-        assert isinstance(layer, nn.Conv2d)
-        return layer(transformer.new_zeros(b * v, layer.in_channels, *where))
-
-    def run_unet(unet: RefineUNet, where: tuple[int, int]) -> Tensor:
-        return unet(transformer.new_zeros(b, v, unet.stem.in_channels, *where))
-
-    outputs = [run(x, coarse) for x in (stage.full, stage.projection, stage.refine_in)]
-    outputs += [run_unet(stage.refine, coarse), run(stage.head_hidden, coarse)]
-    outputs += [run(x, coarse) for x in (stage.disparity_hidden, stage.disparity_out)]
-    outputs.append(run(stage.head_out, fine))
-    if stage.head_fine is not None:
-        outputs.append(run(stage.head_fine, fine))
-    placement, surface = stage.placement, stage.surface
-    if isinstance(placement, CandidateDepth):
-        outputs.append(run(placement.residual, fine))
-    if isinstance(placement, LimitedDepth):
-        layers = (placement.features, placement.mix, placement.fraction)
-        outputs += [run(layer, coarse) for layer in layers]
-    if isinstance(surface, CostVolumeDepth):
-        layers = (surface.stem, surface.out, surface.shortcut, surface.hidden, surface.logits)
-        outputs += [run(layer, (rows, columns)) for layer in layers]
-        outputs.append(run_unet(surface.unet, (rows, columns)))
-    return outputs
+        return run_layers(self, images)
