@@ -88,6 +88,8 @@ class CompressionRun:
     """Long side of those photos."""
     latency_size: tuple[int, int] = (288, 384)
     """Height and width at which seconds before and after are measured."""
+    latency_repeats: int = 5
+    """How often."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to work."""
     threads: int | None = None
@@ -239,7 +241,7 @@ class CompressionRun:
             size = self.evaluate_size
             quality["photos"] = quality_on_photos(networks, self.evaluate_on, size)
         seconds = {
-            f"{threads} threads": latencies(networks, self.latency_size, threads, repeats=5)
+            f"{threads} threads": latencies(networks, self.latency_size, threads, self.latency_repeats)
             for threads in (1, 2)
         }
         write_card(

@@ -1,0 +1,204 @@
+"""E6: every method on hisplat-small, beside what plain training makes of an equally small network.
+
+  python -m benchmarks.compression.hisplat train --method s2h --runs runs/e6
+  python -m benchmarks.compression.hisplat train --method stp --runs runs/e6     (st, gkt likewise)
+  python -m benchmarks.compression.hisplat plain --start scratch --like s2h-0.5 --runs runs/e6
+  python -m benchmarks.compression.hisplat plain --start cut --like s2h-0.5 --runs runs/e6
+  python -m benchmarks.compression.hisplat measure --runs runs/e6 --data DIR
+
+Every command takes up what was stopped. The last one writes docs/benchmarks/compression_hisplat.json
+and a plot of quality against seconds.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from hisplat_app.compression_quality import quality_on_examples, quality_on_photos
+from hisplat_app.compression_run import CompressionRun
+from hisplat_app.compression_speed import latencies
+from hisplat_app.compression_work import SHORTENING, MethodName
+from hisplat_app.machine import machine
+from hisplat_app.training_run import TrainingRun
+from hisplat_models.checkpoints import load_model, save_model
+from hisplat_models.compression.hisplat.layers import run_layers
+from hisplat_models.compression.slimming import cut_down
+from hisplat_models.network import HiSplat
+from hisplat_models.training import TrainSettings
+from torch.utils.flop_counter import FlopCounterMode
+
+MODEL = "hisplat-small"
+RESULT = Path("docs/benchmarks/compression_hisplat.json")
+PLOT = Path("docs/images/compression_hisplat.png")
+
+
+@dataclass
+class Settings:
+    """What all runs share."""
+
+    runs: Path
+    """Folder of the runs."""
+    steps: int = 100
+    """Of training, of every run."""
+    width: int = 128
+    """Of the procedural scenes."""
+    height: int = 96
+    """Likewise."""
+    examples: int = 200
+    """Different scenes."""
+    cache: Path | None = None
+    """Where scenes are kept; by default RUNS/cache."""
+    seed: int = 1
+    """Of training."""
+
+    def train_settings(self) -> TrainSettings:
+        """One scene a step."""
+        return TrainSettings(
+            steps=self.steps,
+            batch_size=1,
+            learning_rate=1e-3,
+            warmup_steps=10,
+            ema_decay=0.97,
+            evaluate_every=10**9,
+            seed=self.seed,
+        )
+
+    def data(self) -> dict[str, Any]:
+        """Options of the scenes."""
+        return {
+            "examples": self.examples,
+            "validation_examples": 8,
+            "width": self.width,
+            "height": self.height,
+            "targets": 2,
+            "cache": self.cache or self.runs / "cache",
+            "threads": 1,
+        }
+
+
+@dataclass
+class TrainOne(Settings):
+    """Compresses by one method."""
+
+    method: MethodName = "s2h"
+    keep: float | None = None
+    """Share of operations; by default a half, and what skipping alone reaches for st and gkt."""
+
+    def run(self) -> None:
+        """Leaves RUNS/METHOD-KEEP/slim.safetensors."""
+        keep = self.keep or (0.7 if self.method in SHORTENING else 0.5)
+        CompressionRun(
+            MODEL,
+            self.runs / f"{self.method}-{keep:g}",
+            method=self.method,
+            keep_flops=keep,
+            latency_size=(96, 128),
+            latency_repeats=1,
+            mask_learning_rate=10 / self.steps,
+            train=self.train_settings(),
+            **self.data(),
+        ).run()
+
+
+@dataclass
+class Plain(Settings):
+    """Trains the network that a run found, by its loss alone."""
+
+    like: str = "s2h-0.5"
+    """The run whose channels and blocks are kept."""
+    start: Literal["scratch", "cut"] = "scratch"
+    """From random weights, or from the trained ones without what is left out."""
+
+    def run(self) -> None:
+        """Leaves RUNS/START-like-LIKE/averaged.safetensors."""
+        out = self.runs / f"{self.start}-like-{self.like}"
+        first = out / "first.safetensors"
+        if not first.is_file():
+            small = load_model(self.runs / self.like / "slim.safetensors")
+            torch.manual_seed(self.seed)
+            network = HiSplat(small.config) if self.start == "scratch" else load_model(MODEL)
+            assert small.cut is not None
+            cut_down(network, small.cut)
+            network.cut = small.cut
+            save_model(network, first)
+        TrainingRun(out, init=str(first), train=self.train_settings(), **self.data()).run()
+
+
+@dataclass
+class Measure(Settings):
+    """All networks beside each other, in one run."""
+
+    data_dir: Path = field(kw_only=True)
+    """Posed folders of photos."""
+    photo_size: int = 256
+    """Long side of the photos."""
+    latency_size: tuple[int, int] = (288, 384)
+    """Height and width."""
+    repeats: int = 5
+    """Of each network."""
+
+    def run(self) -> None:
+        """Writes the result and the plot."""
+        networks = {"whole": load_model(MODEL)}
+        for folder in sorted(path for path in self.runs.iterdir() if path.is_dir()):
+            for name in ("slim.safetensors", "averaged.safetensors"):
+                is_plain = "-like-" in folder.name
+                if (folder / name).is_file() and is_plain == (name == "averaged.safetensors"):
+                    networks[folder.name] = load_model(folder / name)
+        _, held_back = TrainingRun(self.runs, **self.data()).datasets(networks["whole"].config)
+        assert held_back is not None
+        document = {
+            "experiment": "E6: compression of hisplat-small",
+            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()
+                         if k not in ("runs", "cache", "data_dir")},
+            "machine": machine(),
+            "size": {name: self._size(network) for name, network in networks.items()},
+            "procedural": quality_on_examples(networks, held_back),
+            "photos": quality_on_photos(networks, self.data_dir, self.photo_size),
+            "latency_size": self.latency_size,
+            "seconds": {
+                f"{threads} threads": latencies(networks, self.latency_size, threads, self.repeats)
+                for threads in (1, 2)
+            },
+        }
+        RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        plot(document, PLOT)
+
+    def _size(self, network: HiSplat) -> dict[str, float]:
+        images = torch.zeros(1, 2, 3, *self.latency_size)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            run_layers(network, images)
+        parameters = sum(p.numel() for p in network.parameters())
+        return {"gflops": round(counter.get_total_flops() / 1e9, 3), "parameters": parameters}
+
+
+def plot(document: dict[str, Any], path: Path) -> None:
+    """Quality on photos against seconds of all layers."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    seconds, quality = document["seconds"]["2 threads"], document["photos"]["means"]
+    for name, values in seconds.items():
+        x, y = 1000 * values["layers"], quality[name]["psnr"]
+        axes.plot(x, y, "s" if "-like-" in name else "o", color="gray" if "-like-" in name else None)
+        axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=8)
+    axes.set_xlabel(f"ms of all layers, {document['latency_size'][1]} px wide, 2 threads")
+    axes.set_ylabel("PSNR on photos (dB)")
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    command = tyro.extras.subcommand_cli_from_dict(
+        {"train": TrainOne, "plain": Plain, "measure": Measure}
+    )
+    command.run()
