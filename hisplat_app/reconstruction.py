@@ -31,6 +31,7 @@ from hisplat_models.inference import Precision, prepare
 from hisplat_models.matching import EVIDENCE_NAMES
 from hisplat_models.network import HiSplat, HiSplatOutput
 from hisplat_models.rendering import create_renderer
+from hisplat_models.smaller_networks import Depth
 
 from .defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
 from .photo_cameras import at_working_size, find_photo_cameras
@@ -201,6 +202,7 @@ def reconstruct(
     focal_px: float | None = None,
     fov_degrees: float | None = None,
     model: str | Path | HiSplat = DEFAULT_MODEL,
+    depth: Depth = "full",
     device: Device = "auto",
     size: int = DEFAULT_SIZE,
     precision: Precision = "fp32",
@@ -220,6 +222,7 @@ def reconstruct(
             from EXIF, else a guess that is warned about.
         fov_degrees: Horizontal field of view of all photos instead of ``focal_px``.
         model: A bundled name, a .safetensors file, or a network in evaluation mode.
+        depth: Of the network to load, if it is elastic; see ``hisplat_models.smaller_networks``.
         device: Where to load the network ("auto": a GPU if there is one); a given one stays where
             it is.
         size: Long side in pixels that the photos are brought to.
@@ -247,7 +250,8 @@ def reconstruct(
     clock.begin("loading the network", 0.2)
     network = model
     if not isinstance(network, HiSplat):
-        network = prepare(load_model(network, choose_device(device)), precision, compile)
+        network = load_model(network, choose_device(device), depth)
+        network = prepare(network, precision, compile)
     images, seen = at_working_size(photos, found.cameras, size, network.size_multiple)
 
     def show_level(so_far: Gaussians) -> None:

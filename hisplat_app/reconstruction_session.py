@@ -11,6 +11,7 @@ from hisplat_models.cameras import Cameras
 from hisplat_models.checkpoints import load_model
 from hisplat_models.inference import Precision, prepare
 from hisplat_models.network import HiSplat
+from hisplat_models.smaller_networks import Depth
 
 from .reconstruction import (
     Device,
@@ -55,6 +56,7 @@ class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
         warm_up: Whether to compile everything on a tiny pair before the first request.
         precision: Of the networks; see ``hisplat_models.inference.prepare``.
         compile: Whether to compile the networks; the same.
+        depth: Of ``model``, if it is elastic; other networks are loaded at their full depth.
         most_waiting: How many clients may wait at a time.
     """
 
@@ -66,19 +68,27 @@ class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
         warm_up: bool,
         precision: Precision = "fp32",
         compile: bool = False,
+        depth: Depth = "full",
         most_waiting: int = MOST_WAITING,
     ) -> None:
         def prepare_worker() -> Work[ReconstructionRequest, Reconstruction]:
-            return _prepared(model, device, size, warm_up, precision, compile)
+            return _prepared(model, device, size, warm_up, precision, compile, depth)
 
         super().__init__(prepare_worker, most_waiting)
 
 
 def _prepared(
-    model: str, device: Device, size: int, warm_up: bool, precision: Precision, compile: bool
+    model: str,
+    device: Device,
+    size: int,
+    warm_up: bool,
+    precision: Precision,
+    compile: bool,
+    depth: Depth,
 ) -> Callable[[ReconstructionRequest, Progress], Reconstruction]:
     def load(name: str) -> HiSplat:
-        return prepare(load_model(name, choose_device(device)), precision, compile)
+        network = load_model(name, choose_device(device), depth if name == model else "full")
+        return prepare(network, precision, compile)
 
     networks = OrderedDict({model: load(model)})
     if warm_up:

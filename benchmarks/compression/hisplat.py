@@ -25,11 +25,10 @@ from hisplat_app.compression_work import SHORTENING, MethodName
 from hisplat_app.machine import machine
 from hisplat_app.training_run import TrainingRun
 from hisplat_models.checkpoints import load_model, save_model
-from hisplat_models.compression.hisplat.layers import run_layers
+from hisplat_models.compression.hisplat.costs import layer_flops
 from hisplat_models.compression.slimming import cut_down
 from hisplat_models.network import HiSplat
 from hisplat_models.training import TrainSettings
-from torch.utils.flop_counter import FlopCounterMode
 
 MODEL = "hisplat-small"
 RESULT = Path("docs/benchmarks/compression_hisplat.json")
@@ -169,11 +168,8 @@ class Measure(Settings):
         plot(document, PLOT)
 
     def _size(self, network: HiSplat) -> dict[str, float]:
-        images = torch.zeros(1, 2, 3, *self.latency_size)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            run_layers(network, images)
         parameters = sum(p.numel() for p in network.parameters())
-        return {"gflops": round(counter.get_total_flops() / 1e9, 3), "parameters": parameters}
+        return {"gflops": round(layer_flops(network, self.latency_size) / 1e9, 3), "parameters": parameters}
 
 
 def plot(document: dict[str, Any], path: Path) -> None:

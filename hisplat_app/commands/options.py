@@ -90,8 +90,11 @@ class NetworkOptions:
     """Which network works, where, and how finely."""
 
     model: Annotated[str, tyro.conf.arg(metavar="NAME|PATH|hf://…")] = DEFAULT_MODEL
-    """A bundled network, a .safetensors file that `hisplat train` or `hisplat convert` wrote, or
-    one on the Hugging Face Hub: hf://OWNER/REPO/PATH/FILE.safetensors[@REVISION]."""
+    """A bundled network, a .safetensors file that `hisplat train`, `hisplat compress` or `hisplat
+    convert` wrote, or one on the Hugging Face Hub:
+    hf://OWNER/REPO/PATH/FILE.safetensors[@REVISION]."""
+    depth: Literal["fast", "balanced", "full"] = "full"
+    """How much of an elastic network runs: `hisplat compress --method st` or gkt makes them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
     size: Annotated[int, tyro.conf.arg(metavar="PX")] = DEFAULT_SIZE

@@ -60,6 +60,7 @@ class Reconstruct:
                 focal_px=self.known.focal,
                 fov_degrees=self.known.fov,
                 model=self.network.model,
+                depth=self.network.depth,
                 device=self.network.device,
                 size=self.network.size,
                 precision=self.network.precision,

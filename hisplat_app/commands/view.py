@@ -84,6 +84,7 @@ class View:
                 warm_up=request is None,
                 precision=self.network.precision,
                 compile=self.network.compile,
+                depth=self.network.depth,
             ) as session,
             ViewerServer(
                 PageScenes(session, self.network.model, self.network.size),

@@ -57,6 +57,8 @@ class Evaluate:
     """A posed folder, a stereo folder, or a folder of such."""
     model: Annotated[str, tyro.conf.arg(metavar="NAME|PATH")] = DEFAULT_MODEL
     """A bundled network, a .safetensors file, or "none" for the baselines alone."""
+    depth: Literal["fast", "balanced", "full"] = "full"
+    """How much of an elastic network runs."""
     size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
     """Long side of the photos, and of the targets: 384 if not given. With --dataset the side of
     the square that all pictures are cropped to: 256."""
@@ -119,7 +121,7 @@ class Evaluate:
             raise ValueError("Nothing to evaluate: --model none together with --no-baselines.")
 
     def _check_paper(self) -> None:
-        shared = {"model", "size", "device", "paper"}
+        shared = {"model", "depth", "size", "device", "paper"}
         stray = _given(self, Evaluate(output=self.output), besides=shared)
         if stray:
             raise ValueError(f"{', '.join(stray)}: not with --dataset.")
@@ -141,6 +143,7 @@ class Evaluate:
             index=paper.index,
             options=paper,
             model=self.model,
+            depth=self.depth,
             size=(paper.height or side, paper.width or side),
             device=torch.device(self._device()),
             output=self.output,
@@ -188,7 +191,9 @@ class Evaluate:
             untrained = create_untrained(self.seed).to(device)
             networks["untrained"] = NetworkScene(untrained, device)
         if self.model != NO_MODEL:
-            networks["model"] = NetworkScene(load_model(self.model, device), device)
+            networks["model"] = NetworkScene(
+                load_model(self.model, device, self.depth), device
+            )
         return networks
 
     def _methods(self, networks: dict[str, NetworkScene]) -> dict[str, Method]:

@@ -23,6 +23,7 @@ from hisplat_models.checkpoints import load_model
 from hisplat_models.inference import prepare
 from hisplat_models.lpips import load_lpips, lpips_obstacle
 from hisplat_models.network import HiSplat
+from hisplat_models.smaller_networks import Depth
 from hisplat_models.training.settings import Precision
 
 from .. import __version__
@@ -83,6 +84,7 @@ class PaperEvaluation:
         index: The evaluation index.
         options: The others.
         model: A bundled name, a file, or an address.
+        depth: Of the network, if it is elastic.
         size: (height, width) of all pictures.
         device: Where to compute.
         output: Where the summary goes; the scenes go beside it.
@@ -93,6 +95,7 @@ class PaperEvaluation:
     index: Path
     options: PaperOptions
     model: str
+    depth: Depth
     size: tuple[int, int]
     device: torch.device
     output: Path
@@ -110,7 +113,7 @@ class PaperEvaluation:
                 are missing.
         """
         obstacle = self._lpips_obstacle()
-        model = load_model(self.model, self.device)
+        model = load_model(self.model, self.device, self.depth)
         dataset = self._dataset_for(model)
         conditions = self._conditions(model, obstacle)
         log = SceneLog(self.log_path, conditions, self.options.restart)
@@ -198,7 +201,7 @@ class PaperEvaluation:
 
     def _settings(self) -> dict[str, Any]:
         options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.options).items()}
-        return {"model": self.model, **options, "device": str(self.device)}
+        return {"model": self.model, "depth": self.depth, **options, "device": str(self.device)}
 
     def _conditions(self, model: HiSplat, obstacle: str | None) -> dict[str, Any]:
         """What scores and times depend on; --limit and where files lie are not among it."""

@@ -56,9 +56,12 @@ class RefineUNet(nn.Module):
         self.out_norm = group_norm(channels)
 
     def forward(
-        self, x: Float[Tensor, "batch view channels height width"]
-    ) -> Float[Tensor, "batch view channels height width"]:
-        """Refined maps; sides that 2^(levels - 1) does not divide are rounded up inside."""
+        self, x: Float[Tensor, "batch view c_in height width"]
+    ) -> Float[Tensor, "batch view c_out height width"]:
+        """Refined maps; sides that 2^(levels - 1) does not divide are rounded up inside.
+
+        They have as many channels as the input, unless compression took some of either.
+        """
         batch, views = x.shape[:2]
         h = self.stem(channels_last(x.flatten(0, 1)))
         skips = [h]

@@ -146,11 +146,8 @@ def _cnn(cnn: ResidualUNet, p: str) -> Iterator[ChannelGroup]:
     for index in range(len(cnn.heads)):
         yield _decoder_level(cnn, p, index).group()
     for index, ascent in enumerate(cnn.ascents):
-        first, second = (_block(ascent[i]) for i in (0, 1))
-        name = f"{p}.ascents.{index}"
-        stream = _map(f"{name}.0.conv2", first.conv2)
-        _made_by_shortcut(stream, f"{name}.0", first)
-        yield _read_by_block(stream, f"{name}.1", second).group()
+        if _block(ascent[1]).shortcut is not None:
+            yield _ascent(cnn, p, index).group()
 
 
 def _encoder_level(cnn: ResidualUNet, p: str, level: int) -> _Channels:
@@ -182,11 +179,23 @@ def _decoder_level(cnn: ResidualUNet, p: str, index: int) -> _Channels:
         stream = _map(name, cnn.bottleneck_projection)
     else:
         name, block = f"{p}.ascents.{index - 1}.1", _block(cnn.ascents[index - 1][1])
-        stream = _map(f"{name}.conv2", block.conv2)
-        _made_by_shortcut(stream, name, block)
+        if block.shortcut is None:  # adds to its input
+            stream = _ascent(cnn, p, index - 1).made_by(f"{name}.conv2", block.conv2)
+        else:
+            stream = _map(f"{name}.conv2", block.conv2)
+            _made_by_shortcut(stream, name, block)
     if cnn.injections is not None:
         stream.made_by(f"{p}.injections.{index}", cnn.injections[index])
     return _read_beside(stream, cnn, p, index, offset=0)
+
+
+def _ascent(cnn: ResidualUNet, p: str, index: int) -> _Channels:
+    """What goes from the first to the second block on the way up."""
+    first, second = (_block(cnn.ascents[index][i]) for i in (0, 1))
+    name = f"{p}.ascents.{index}"
+    stream = _map(f"{name}.0.conv2", first.conv2)
+    _made_by_shortcut(stream, f"{name}.0", first)
+    return _read_by_block(stream, f"{name}.1", second)
 
 
 def _read_beside(

@@ -4,10 +4,12 @@ The matcher and the renderer are not counted: they have no weights, and compress
 they are.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from ...network import HiSplat
 from ..budgets import Budget, Cost, flop_cost, parameter_cost
@@ -26,6 +28,15 @@ def part_flops(
     with torch.device("meta"):
         images, counted = torch.empty(1, 2, 3, *size), _Counted(network.config)
     return flop_cost(counted, groups, (images,)).within(_modules(parts))
+
+
+def layer_flops(network: HiSplat, size: tuple[int, int]) -> int:
+    """Operations of all layers of all parts of a network, whole or slim."""
+    counted = copy.deepcopy(network).to("meta")
+    images = torch.empty(1, 2, 3, *size, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run_layers(counted, images)
+    return counter.get_total_flops()
 
 
 def part_parameters(
