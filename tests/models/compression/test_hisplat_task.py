@@ -152,7 +152,7 @@ def test_a_resumed_compression_makes_the_same_steps(name: str, walls: Walls, tmp
     settings = replace(SETTINGS, steps=3)
     straight = compression(name, walls, tmp_path / "straight", settings)
     straight.run()
-    stopped = compression(name, walls, tmp_path / "stopped", replace(settings, stop_after_seconds=0))
+    stopped = compression(name, walls, tmp_path / "stopped", replace(settings, stop_after_seconds=0.0))
     stopped.run()
     assert stopped.step == 1
     resumed = compression(name, walls, tmp_path / "stopped", settings)
