@@ -38,6 +38,10 @@ class WeightsOnlyStep(Generic[Batch]):
         self.generator = torch.Generator().manual_seed(seed)
         self.steps = 0
 
+    def step(self, batch: Batch) -> Mapping[str, float]:
+        """Gradients of all losses of one batch; the losses by name."""
+        raise NotImplementedError
+
     def after_step(self) -> None:
         """Counts."""
         self.steps += 1

@@ -6,13 +6,12 @@ evaluated, the mean over batches of batch means and of biased batch variances is
 buffers, from at least 2,000 training images.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Batch = TypeVar("Batch")
@@ -40,38 +39,41 @@ def reestimated_statistics(
     Raises:
         ValueError: without a batch.
     """
-    norms = [module for module in network.modules() if _keeps_statistics(module)]
-    means = [_Mean() for _ in norms]
+    seen = {norm: _Mean() for norm in network.modules() if _keeps_statistics(norm)}
     count = 0
-    with _only_norms_in_training(network, norms), _watching(norms, means), torch.no_grad():
+    with _only_norms_in_training(network, seen), _watching(seen), torch.no_grad():
         for batch in batches:
             predict(network, batch)
             count += 1
     if count == 0:
         raise ValueError("Expected at least one batch to take statistics from")
-    seen = [(norm, mean) for norm, mean in zip(norms, means, strict=True) if mean.values > 0]
-    for norm, mean in seen:
-        norm.running_mean.copy_(mean.mean)
-        norm.running_var.copy_(mean.variance)
-    return len(seen)
+    return sum(mean.write(norm) for norm, mean in seen.items())
 
 
-@dataclass
 class _Mean:
     """Mean of means and of variances so far, and the number of values per channel behind it."""
 
-    values: int = 0
-    mean: Tensor | float = 0.0
-    variance: Tensor | float = 0.0
+    def __init__(self) -> None:
+        self._values = 0
+        self._statistics = torch.zeros(())
 
     def watch(self, norm: nn.Module, arguments: tuple[Any, ...]) -> None:
         """Takes in a norm's input, (batch, channel, ...)."""
         (x,) = arguments
         x = x.transpose(0, 1).flatten(1).float()
-        self.values += x.shape[1]
-        share = x.shape[1] / self.values
-        self.mean = self.mean + share * (x.mean(1) - self.mean)
-        self.variance = self.variance + share * (x.var(1, correction=0) - self.variance)
+        new = torch.stack([x.mean(1), x.var(1, correction=0)])
+        self._values += x.shape[1]
+        share = x.shape[1] / self._values
+        self._statistics = self._statistics.to(new) + share * (new - self._statistics.to(new))
+
+    def write(self, norm: nn.Module) -> bool:
+        """Sets the norm's statistics if it was passed through; whether it was."""
+        if self._values == 0:
+            return False
+        mean, variance = self._statistics
+        norm.get_buffer("running_mean").copy_(mean)
+        norm.get_buffer("running_var").copy_(variance)
+        return True
 
 
 def _keeps_statistics(module: nn.Module) -> bool:
@@ -79,10 +81,8 @@ def _keeps_statistics(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _watching(norms: list[nn.Module], means: list[_Mean]) -> Iterator[None]:
-    handles = [
-        norm.register_forward_pre_hook(mean.watch) for norm, mean in zip(norms, means, strict=True)
-    ]
+def _watching(seen: Mapping[nn.Module, _Mean]) -> Iterator[None]:
+    handles = [norm.register_forward_pre_hook(mean.watch) for norm, mean in seen.items()]
     try:
         yield
     finally:
@@ -91,7 +91,7 @@ def _watching(norms: list[nn.Module], means: list[_Mean]) -> Iterator[None]:
 
 
 @contextmanager
-def _only_norms_in_training(network: nn.Module, norms: list[nn.Module]) -> Iterator[None]:
+def _only_norms_in_training(network: nn.Module, norms: Iterable[nn.Module]) -> Iterator[None]:
     """Norms use statistics of the batch; what is random in training (dropout) is not."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
