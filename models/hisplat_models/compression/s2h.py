@@ -10,7 +10,8 @@ end, without fine-tuning. Which loss the soft network has, how the three gradien
 weighed, and all speeds are our choice: the published settings are not public.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -114,10 +115,16 @@ class S2HPruner(WeightsOnlyStep[Batch]):
         sizes = self.masks.hard_sizes()
         return [budget.share(sizes) for budget in self.budgets]
 
+    @contextmanager
+    def soft_masks_active(self, network: nn.Module) -> Iterator[None]:
+        """While entered, the network (this one, or a copy) is the soft one."""
+        orders = importance_order(network, self.groups)
+        with masked(network, self.groups, in_channel_order(self.masks.by_rank(), orders)):
+            yield
+
     def soft_prediction(self, batch: Batch) -> Prediction:
         """The soft network's output."""
-        masks = in_channel_order(self.masks.by_rank(), importance_order(self.network, self.groups))
-        with masked(self.network, self.groups, masks):
+        with self.soft_masks_active(self.network):
             return self.task.predict(self.network, batch)
 
     def state_dict(self) -> dict[str, Any]:
