@@ -50,7 +50,6 @@ COLUMNS = {
     "main": "whole network, px",
     "subnets": "mean of all subnets, px",
     "worst": "worst subnet, px",
-    "seconds": "training, s",
 }
 
 
