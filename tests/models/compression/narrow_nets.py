@@ -58,10 +58,11 @@ def _seeded(create: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
         network = create().eval()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.running_mean, -0.5, 0.5)
-                nn.init.uniform_(module.running_var, 0.5, 2)
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.uniform_(module.bias, -0.5, 0.5)
+                state = module.state_dict()
+                for name in ("running_var", "weight"):
+                    nn.init.uniform_(state[name], 0.5, 2)
+                for name in ("running_mean", "bias"):
+                    nn.init.uniform_(state[name], -0.5, 0.5)
         return network
 
     return seeded

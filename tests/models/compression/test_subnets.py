@@ -104,8 +104,9 @@ def test_a_shortened_stage_is_the_chain_of_its_first_blocks():
     with torch.no_grad(), space.subnet((1, 2)).active(network, ()):
         found = network(images)
     with torch.no_grad():
-        x = network.stages[0][0](network.stem(images))
-        x = network.stages[1][1](network.stages[1][0](x))
+        x = network.stem(images)
+        for name in ("stages.0.0", "stages.1.0", "stages.1.1"):
+            x = network.get_submodule(name)(x)
         assert torch.equal(found, network.head(x.mean(dim=(2, 3))))
 
 
