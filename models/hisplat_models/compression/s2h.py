@@ -63,7 +63,7 @@ class S2HPruner(WeightsOnlyStep[Batch]):
 
     Attributes:
         masks: Learned beside the network, at a speed of their own and without weight decay.
-        budgets: All of which are pursued.
+        budgets: None of which is to be exceeded; the tightest is to be used up.
     """
 
     def __init__(
@@ -182,10 +182,14 @@ class S2HPruner(WeightsOnlyStep[Batch]):
             logits.grad = _unit(task) + _unit(gap) + pull * _unit(budget)
 
     def budget_gradients(self) -> tuple[float, Gradients]:
-        """Sum of squares of missed shares, at hard sizes, and the masks' gradients of it."""
+        """Square of the excess over the tightest budget, at hard sizes, and the masks' gradients.
+
+        The tightest is that which is exceeded most, or undercut least: sizes grow until one budget
+        is used up, and no other is exceeded then.
+        """
         sizes = self.masks.straight_through_sizes()
-        missed = [budget.soft_share(sizes) - budget.keep for budget in self.budgets]
-        total = torch.stack(missed).square().sum()
+        excess = [budget.soft_share(sizes) - budget.keep for budget in self.budgets]
+        total = torch.stack(excess).max().square()
         gradients = torch.autograd.grad(total, list(self.masks.logits), allow_unused=True)
         zeros = self._zeros()
         return total.item(), [
