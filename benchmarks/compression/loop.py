@@ -83,7 +83,7 @@ def train(
     """
     generator = torch.Generator().manual_seed(seed)
     steps = settings.epochs * math.ceil(len(samples) / settings.batch_size)
-    optimizer = _optimizer(network, method, settings)
+    optimizer = optimizer_of(network, method, settings)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     means: dict[str, float] = {}
     for epoch in range(settings.epochs):
@@ -102,9 +102,10 @@ def train(
     return means
 
 
-def _optimizer(
+def optimizer_of(
     network: nn.Module, method: CompressionStep[SomeSamples], settings: TrainingSettings
 ) -> torch.optim.SGD:
+    """Over the network's parameters and, at their own speed and without decay, the method's."""
     groups: list[dict[str, object]] = [
         {"params": list(network.parameters()), "weight_decay": settings.weight_decay}
     ]

@@ -1,7 +1,8 @@
 """What STP and S2HPruner are judged against: cuts by norm, a penalty on groups, a fixed subnet."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -46,8 +47,9 @@ class GroupLasso(WeightsOnlyStep[Batch]):
         """Gradients of task and penalty; both losses."""
         _, loss = self._task_step(batch)
         tensors = named_tensors(self.network)
-        norms = [channel_norms(tensors, group) for group in self.groups]
-        penalty = torch.cat([(count**0.5) * norm for norm, count in norms]).sum()
+        weights = [torch.cat(filters(tensors, group), dim=1) for group in self.groups]
+        norms = [each.shape[1] ** 0.5 * (each.square().sum(1) + _SMALL).sqrt() for each in weights]
+        penalty = torch.cat(norms).sum()
         (self.strength * penalty).backward()
         return {"task": loss, "penalty": penalty.item()}
 
@@ -84,42 +86,38 @@ class SelfDistillation(WeightsOnlyStep[Batch]):
         return subnet_of_sizes(self.network, self.groups, self.sizes, self.skipped)
 
 
-def channel_norms(
-    tensors: Mapping[str, Tensor], group: ChannelGroup
-) -> tuple[Float[Tensor, " channel"], int]:
-    """Euclidean norm of each channel's filters in all layers, and how many weights it is over."""
-    squares: Any = 0.0
-    count = 0
+def filters(tensors: Mapping[str, Tensor], group: ChannelGroup) -> list[Float[Tensor, "channel _"]]:
+    """The weights that make each channel, one matrix per layer."""
+    layers = []
     for member in group.members:
         tensor = tensors[member.tensor]
         if member.role == "produced" and tensor.dim() > 1:
-            per_entry = tensor.square().transpose(0, member.axis).flatten(1).sum(1)
-            positions = member.positions.to(tensor.device)
-            squares = squares + per_entry[positions].sum(1)
-            count += positions.shape[1] * tensor.numel() // tensor.shape[member.axis]
-    return (squares + _SMALL).sqrt(), count
+            entries = tensor.transpose(0, member.axis).flatten(1)
+            layers.append(entries[member.positions.to(tensor.device)].flatten(1))
+    return layers
 
 
 @torch.no_grad()
 def largest_norms(network: nn.Module, groups: Sequence[ChannelGroup], budget: Budget) -> Subnet:
-    """Channels whose root mean square weight exceeds the lowest threshold that meets the budget."""
+    """Channels whose filters' norm exceeds the lowest threshold that meets the budget.
+
+    Norms are root mean squares over a group's layers; layers start with filters of equal norm.
+    """
     tensors = named_tensors(network)
-    means = {}
+    norms = {}
     for group in groups:
-        norms, count = channel_norms(tensors, group)
-        means[group.name] = norms / count**0.5
-    thresholds = torch.cat(list(means.values())).sort().values.tolist()
-    low, high = 0, len(thresholds) - 1
-    while low < high:
-        middle = (low + high) // 2
-        sizes = _sizes_above(means, groups, thresholds[middle])
-        if budget.share(sizes) <= budget.keep:
-            high = middle
-        else:
-            low = middle + 1
-    sizes = _sizes_above(means, groups, thresholds[low])
-    orders = {name: mean.argsort(descending=True, stable=True) for name, mean in means.items()}
-    return Subnet(kept=most_important(orders, sizes))
+        layers = filters(tensors, group)
+        norms[group.name] = torch.cat(layers, dim=1).norm(dim=1) / len(layers) ** 0.5
+    thresholds = torch.cat(list(norms.values())).sort().values.tolist()
+    lowest = bisect_left(
+        thresholds,
+        True,
+        key=lambda threshold: budget.share(_sizes_above(norms, groups, threshold)) <= budget.keep,
+    )
+    if lowest == len(thresholds):
+        raise ValueError(f"No width of all groups keeps as little as {budget.keep} of the cost")
+    orders = {name: norm.argsort(descending=True, stable=True) for name, norm in norms.items()}
+    return Subnet(kept=most_important(orders, _sizes_above(norms, groups, thresholds[lowest])))
 
 
 def uniform_sizes(groups: Sequence[ChannelGroup], budget: Budget) -> dict[str, int]:
@@ -142,14 +140,14 @@ def uniform_sizes(groups: Sequence[ChannelGroup], budget: Budget) -> dict[str, i
 
 
 def _sizes_above(
-    means: Mapping[str, Float[Tensor, " channel"]],
+    norms: Mapping[str, Float[Tensor, " channel"]],
     groups: Sequence[ChannelGroup],
     threshold: float,
 ) -> dict[str, int]:
     """Per group the number of channels above, rounded up to its divisor, at least that."""
     sizes = {}
     for group in groups:
-        above = int((means[group.name] > threshold).sum())
+        above = int((norms[group.name] > threshold).sum())
         steps = max(1, -(-above // group.divisor))
         sizes[group.name] = min(group.channels, steps * group.divisor)
     return sizes

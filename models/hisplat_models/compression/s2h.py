@@ -10,7 +10,8 @@ end, without fine-tuning. Which loss the soft network has, how the three gradien
 weighed, and all speeds are our choice: the published settings are not public.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -62,7 +63,7 @@ class S2HPruner(WeightsOnlyStep[Batch]):
 
     Attributes:
         masks: Learned beside the network, at a speed of their own and without weight decay.
-        budgets: All of which are pursued.
+        budgets: None of which is to be exceeded; the tightest is to be used up.
     """
 
     def __init__(
@@ -114,10 +115,16 @@ class S2HPruner(WeightsOnlyStep[Batch]):
         sizes = self.masks.hard_sizes()
         return [budget.share(sizes) for budget in self.budgets]
 
+    @contextmanager
+    def soft_masks_active(self, network: nn.Module) -> Iterator[None]:
+        """While entered, the network (this one, or a copy) is the soft one."""
+        orders = importance_order(network, self.groups)
+        with masked(network, self.groups, in_channel_order(self.masks.by_rank(), orders)):
+            yield
+
     def soft_prediction(self, batch: Batch) -> Prediction:
         """The soft network's output."""
-        masks = in_channel_order(self.masks.by_rank(), importance_order(self.network, self.groups))
-        with masked(self.network, self.groups, masks):
+        with self.soft_masks_active(self.network):
             return self.task.predict(self.network, batch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -175,10 +182,14 @@ class S2HPruner(WeightsOnlyStep[Batch]):
             logits.grad = _unit(task) + _unit(gap) + pull * _unit(budget)
 
     def budget_gradients(self) -> tuple[float, Gradients]:
-        """Sum of squares of missed shares, at hard sizes, and the masks' gradients of it."""
+        """Square of the excess over the tightest budget, at hard sizes, and the masks' gradients.
+
+        The tightest is that which is exceeded most, or undercut least: sizes grow until one budget
+        is used up, and no other is exceeded then.
+        """
         sizes = self.masks.straight_through_sizes()
-        missed = [budget.soft_share(sizes) - budget.keep for budget in self.budgets]
-        total = torch.stack(missed).square().sum()
+        excess = [budget.soft_share(sizes) - budget.keep for budget in self.budgets]
+        total = torch.stack(excess).max().square()
         gradients = torch.autograd.grad(total, list(self.masks.logits), allow_unused=True)
         zeros = self._zeros()
         return total.item(), [

@@ -163,8 +163,15 @@ class WidthSearch:
         )
 
     def narrowable(self, candidate: Candidate) -> list[str]:
-        """Groups that have not come to the end of their ladder."""
-        return [name for name in self.steps if candidate.sizes[name] > self.minimum[name]]
+        """Groups that have not come to the end of their ladder, and whose narrowing saves anything.
+
+        It saves nothing where all of a group's layers are skipped.
+        """
+        return [
+            name
+            for name in self.steps
+            if candidate.sizes[name] > self.minimum[name] and self._saves(candidate, name)
+        ]
 
     def narrower(self, candidate: Candidate, group: str) -> int:
         """A group's next width, a multiple of its divisor."""
@@ -186,6 +193,14 @@ class WidthSearch:
             Candidate(**{**values, "skipped": frozenset(values["skipped"])})
             for values in state["pool"]
         ]
+
+    def _saves(self, candidate: Candidate, group: str) -> bool:
+        sizes = {**candidate.sizes, group: self.narrower(candidate, group)}
+        return any(
+            budget.cost.hard(sizes, candidate.skipped)
+            < budget.cost.hard(candidate.sizes, candidate.skipped)
+            for budget in self._budgets
+        )
 
     def _narrow(self, candidate: Candidate, progress: float) -> None:
         """Takes steps in the order of the tries' losses until the schedule is kept.
