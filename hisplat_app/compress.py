@@ -17,9 +17,9 @@ from .train import Show, progress_line
 class Compress(CompressionRun):
     """Make a trained network smaller and faster, and keep it in OUT with a card.
 
-    OUT/slim.safetensors is taken by --model everywhere. ST and GKT also leave OUT/elastic.safetensors,
-    of which --depth fast, balanced or full is chosen when it is loaded. Start the command again
-    with the same arguments to go on where it stopped. For example:
+    OUT/slim.safetensors is taken by --model everywhere. ST and GKT also leave
+    OUT/elastic.safetensors, of which --depth fast, balanced or full is chosen when it is loaded.
+    Start the command again with the same arguments to go on where it stopped. For example:
 
       hisplat compress --model hisplat-small --method s2h --keep-flops 0.5 --out runs/half
     """

@@ -1,4 +1,4 @@
-"""The card of a smaller network: what was kept, how good and how fast it is beside the whole one."""
+"""The card of a smaller network: what was kept, how good and fast it is beside the whole one."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """A compression from start to end, for programs; ``hisplat compress`` is the same for people.
 
-  CompressionRun("hisplat-small", Path("runs/half"), method="s2h", keep_flops=0.5).run()
+CompressionRun("hisplat-small", Path("runs/half"), method="s2h", keep_flops=0.5).run()
 """
 
 import logging
@@ -19,7 +19,13 @@ from hisplat_models.compression.hisplat.costs import part_budgets
 from hisplat_models.compression.hisplat.task import DistillationWeights
 from hisplat_models.compression.hisplat.trainer import CompressionTrainer
 from hisplat_models.network import HiSplat
-from hisplat_models.training import TRAIN_PRESETS, Trainer, TrainProgress, TrainSettings, open_engine
+from hisplat_models.training import (
+    TRAIN_PRESETS,
+    Trainer,
+    TrainProgress,
+    TrainSettings,
+    open_engine,
+)
 from hisplat_models.training.feed import ExampleDataset
 
 from . import __version__
@@ -46,8 +52,8 @@ class CompressionRun:
     """Folder for the smaller network (slim.safetensors, elastic.safetensors), its card and all that
     a resumed run needs."""
     method: MethodName = "s2h"
-    """"s2h" and "stp" seek how wide the network may be, "stp" how deep, too; "st" and "gkt" train it
-    at every depth, so that one file serves several speeds."""
+    """"s2h" and "stp" seek how wide the network may be, "stp" how deep, too; "st" and "gkt" train
+    it at every depth, so that one file serves several speeds."""
     keep_flops: float = 0.5
     """Share of the parts' operations to keep, all parts together."""
     keep_params: float | None = None
@@ -219,7 +225,9 @@ class CompressionRun:
         )
         train, held_back = run.datasets(network.config)
         if held_back is None:
-            raise ValueError(f"--root needs a folder {self.root}/test: what quality is measured on.")
+            raise ValueError(
+                f"--root needs a folder {self.root}/test: what quality is measured on."
+            )
         return train, held_back
 
     def _facts(self) -> dict[str, Any]:
@@ -241,7 +249,9 @@ class CompressionRun:
             size = self.evaluate_size
             quality["photos"] = quality_on_photos(networks, self.evaluate_on, size)
         seconds = {
-            f"{threads} threads": latencies(networks, self.latency_size, threads, self.latency_repeats)
+            f"{threads} threads": latencies(
+                networks, self.latency_size, threads, self.latency_repeats
+            )
             for threads in (1, 2)
         }
         write_card(

@@ -84,13 +84,13 @@ class CompressionWork:
             return S2HPruner(network, self.groups, task, self.budgets)
         settings = STPSettings(pool_size=self.pool_size)
         steps = self.settings.steps
-        return STP(
-            network, self.groups, task, self.budgets, steps, self.space, settings, seed=seed
-        )
+        return STP(network, self.groups, task, self.budgets, steps, self.space, settings, seed=seed)
 
     def results(self, trainer: CompressionTrainer) -> dict[str, HiSplat]:
-        """Networks to compare: "whole" as it came, "slim", and of an elastic one "trained" at its
-        full depth, and "balanced"."""
+        """Networks to compare.
+
+        "whole" as it came, "slim", and of an elastic one "trained" at its full depth, "balanced".
+        """
         trained = trainer.averaged_model.eval()
         if self.method not in SHORTENING:
             self.subnet = trainer.result

@@ -6,8 +6,8 @@
   python -m benchmarks.compression.hisplat plain --start cut --like s2h-0.5 --runs runs/e6
   python -m benchmarks.compression.hisplat measure --runs runs/e6 --data DIR
 
-Every command takes up what was stopped. The last one writes docs/benchmarks/compression_hisplat.json
-and a plot of quality against seconds.
+Every command takes up what was stopped. The last one writes
+docs/benchmarks/compression_hisplat.json and a plot of quality against seconds.
 """
 
 import json
@@ -152,8 +152,11 @@ class Measure(Settings):
         assert held_back is not None
         document = {
             "experiment": "E6: compression of hisplat-small",
-            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()
-                         if k not in ("runs", "cache", "data_dir")},
+            "settings": {
+                k: str(v) if isinstance(v, Path) else v
+                for k, v in vars(self).items()
+                if k not in ("runs", "cache", "data_dir")
+            },
             "machine": machine(),
             "size": {name: self._size(network) for name, network in networks.items()},
             "procedural": quality_on_examples(networks, held_back),
@@ -169,7 +172,10 @@ class Measure(Settings):
 
     def _size(self, network: HiSplat) -> dict[str, float]:
         parameters = sum(p.numel() for p in network.parameters())
-        return {"gflops": round(layer_flops(network, self.latency_size) / 1e9, 3), "parameters": parameters}
+        return {
+            "gflops": round(layer_flops(network, self.latency_size) / 1e9, 3),
+            "parameters": parameters,
+        }
 
 
 def plot(document: dict[str, Any], path: Path) -> None:
@@ -183,7 +189,9 @@ def plot(document: dict[str, Any], path: Path) -> None:
     seconds, quality = document["seconds"]["2 threads"], document["photos"]["means"]
     for name, values in seconds.items():
         x, y = 1000 * values["layers"], quality[name]["psnr"]
-        axes.plot(x, y, "s" if "-like-" in name else "o", color="gray" if "-like-" in name else None)
+        axes.plot(
+            x, y, "s" if "-like-" in name else "o", color="gray" if "-like-" in name else None
+        )
         axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=8)
     axes.set_xlabel(f"ms of all layers, {document['latency_size'][1]} px wide, 2 threads")
     axes.set_ylabel("PSNR on photos (dB)")

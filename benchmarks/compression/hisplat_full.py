@@ -1,6 +1,6 @@
 """The published network with half and a quarter of its backbone's operations: mechanics and speed.
 
-  python -m benchmarks.compression.hisplat_full --output docs/benchmarks/compression_hisplat_full.json
+  python -m benchmarks.compression.hisplat_full --output FILE.json
 
 Weights are random, so this says nothing about quality. Every channel group of the backbone keeps
 the same share of its channels; slim networks are saved, loaded back, checked against the subnet
@@ -78,9 +78,7 @@ class Measure:
 
 
 @torch.no_grad()
-def _difference(
-    whole: HiSplat, groups: list[ChannelGroup], subnet: Subnet, slim: HiSplat
-) -> float:
+def _difference(whole: HiSplat, groups: list[ChannelGroup], subnet: Subnet, slim: HiSplat) -> float:
     """The largest difference between the multi-view features of both, over their deviation."""
     images, _ = photos(Case("hisplat", 64, 64))
     with subnet.active(whole, groups):

@@ -191,9 +191,7 @@ class Evaluate:
             untrained = create_untrained(self.seed).to(device)
             networks["untrained"] = NetworkScene(untrained, device)
         if self.model != NO_MODEL:
-            networks["model"] = NetworkScene(
-                load_model(self.model, device, self.depth), device
-            )
+            networks["model"] = NetworkScene(load_model(self.model, device, self.depth), device)
         return networks
 
     def _methods(self, networks: dict[str, NetworkScene]) -> dict[str, Method]:

@@ -134,6 +134,7 @@ class ResBlock(nn.Module):
             self.shortcut = Pointwise(in_channels, out_channels)
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        """Maps of the output's width."""
         x = x if beside is None else side_by_side([x, beside])
         branch = silu(self.norm1(self.conv1(x)))
         branch = silu(self.norm2(self.conv2(branch)))
@@ -153,6 +154,7 @@ class CrossViewAttention(nn.Module):
         self.norm = _zero_init(group_norm(channels))
 
     def forward(self, x: Tensor, views: int) -> Tensor:
+        """Maps of the same shape; those of one scene's views lie behind each other."""
         _, channels, height, width = x.shape
         tokens = x.reshape(-1, views, channels, height * width).transpose(1, 2).flatten(2)
         # Queries, keys and values lie side by side within each head.

@@ -32,7 +32,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize(("method", "keep"), [("s2h", 0.9), ("stp", 0.6), ("st", 0.8), ("gkt", 0.8)])
+@pytest.mark.parametrize(
+    ("method", "keep"), [("s2h", 0.9), ("stp", 0.6), ("st", 0.8), ("gkt", 0.8)]
+)
 def test_every_method_leaves_a_smaller_network_and_its_card(
     method: str, keep: float, model: Path, cache: Path, tmp_path: Path
 ):
@@ -66,7 +68,9 @@ class Terminated(CompressionRun):
         yield lambda _: signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_terminated_compression_goes_on_where_it_stopped(model: Path, cache: Path, tmp_path: Path):
+def test_a_terminated_compression_goes_on_where_it_stopped(
+    model: Path, cache: Path, tmp_path: Path
+):
     out = tmp_path / "out"
     settings = TrainSettings(steps=3, batch_size=1, workers=0, warmup_steps=1)
     run = CompressionRun(

@@ -189,9 +189,11 @@ class WindowAttention(nn.Module):
         self.merge = nn.Linear(channels, channels, bias=False)
         self.norm = nn.LayerNorm(channels)
 
-    def forward(
-        self, tokens: Tensor, attended: Tensor, mask: Tensor | None
-    ) -> Tensor:  # (batch, view, windows, tokens, channels); attended: k times as many tokens
+    def forward(self, tokens: Tensor, attended: Tensor, mask: Tensor | None) -> Tensor:
+        """What to add to the tokens (batch, view, windows, tokens, channels).
+
+        ``attended`` are k times as many as the tokens.
+        """
         if mask is not None:
             mask = mask.repeat(1, 1, attended.shape[-2] // tokens.shape[-2])[None]
         message = F.scaled_dot_product_attention(
@@ -226,5 +228,6 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, tokens: Tensor, message: Tensor) -> Tensor:
+        """Both have as many channels."""
         hidden = F.gelu(self.expand(torch.cat([tokens, message], dim=-1)))
         return self.norm(self.contract(hidden))

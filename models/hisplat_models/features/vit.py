@@ -131,6 +131,7 @@ class ViTBlock(nn.Module):
         self.scale2 = nn.Parameter(torch.ones(channels))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (n, tokens, channels), each informed by all of its image."""
         qkv = self.qkv(self.norm1(tokens)).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.transpose(1, 3).unbind(2)
         message = F.scaled_dot_product_attention(query, key, value)

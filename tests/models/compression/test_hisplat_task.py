@@ -45,9 +45,7 @@ def task(network: HiSplat, **weights: float) -> Reconstruction:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_a_network_is_at_no_distance_from_itself_and_at_some_from_its_part(
-    kind: str, walls: Walls
-):
+def test_a_network_is_at_no_distance_from_itself_and_at_some_from_its_part(kind: str, walls: Walls):
     network = create(KINDS[kind])
     work, batch = task(network), sample(walls, network)
     with torch.no_grad():
@@ -57,7 +55,12 @@ def test_a_network_is_at_no_distance_from_itself_and_at_some_from_its_part(
             part = work.predict(network, batch).knowledge
     assert DEPTH_OF_KIND[kind] == {name for name in teacher if name.startswith("depth.")}
     assert {name.partition(".")[0] for name in teacher} == {
-        "depth", "disparity", "feature", "raw", "opacity", "render",
+        "depth",
+        "disparity",
+        "feature",
+        "raw",
+        "opacity",
+        "render",
     }
     assert work.distillation_loss(teacher, again) < 1e-6
     assert work.distillation_loss(teacher, part) > 1e-4
@@ -152,7 +155,9 @@ def test_a_resumed_compression_makes_the_same_steps(name: str, walls: Walls, tmp
     settings = replace(SETTINGS, steps=3)
     straight = compression(name, walls, tmp_path / "straight", settings)
     straight.run()
-    stopped = compression(name, walls, tmp_path / "stopped", replace(settings, stop_after_seconds=0.0))
+    stopped = compression(
+        name, walls, tmp_path / "stopped", replace(settings, stop_after_seconds=0.0)
+    )
     stopped.run()
     assert stopped.step == 1
     resumed = compression(name, walls, tmp_path / "stopped", settings)

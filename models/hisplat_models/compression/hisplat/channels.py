@@ -296,12 +296,18 @@ def _stage(stage: Stage, p: str) -> Iterator[ChannelGroup]:
     """
     if isinstance(stage.surface, CostVolumeDepth):
         depth = f"{p}.surface"
-        yield _entrance(f"{depth}.stem", stage.surface.stem, f"{depth}.stem_norm",
-                        stage.surface.stem_norm, f"{depth}.unet")
+        yield _entrance(
+            f"{depth}.stem",
+            stage.surface.stem,
+            f"{depth}.stem_norm",
+            stage.surface.stem_norm,
+            f"{depth}.unet",
+        )
         yield from _unet(stage.surface.unet, f"{depth}.unet", [f"{depth}.out"])
         yield _map(f"{depth}.hidden", stage.surface.hidden).read_by(f"{depth}.logits").group()
-    yield _entrance(f"{p}.refine_in", stage.refine_in, f"{p}.refine_norm", stage.refine_norm,
-                    f"{p}.refine")
+    yield _entrance(
+        f"{p}.refine_in", stage.refine_in, f"{p}.refine_norm", stage.refine_norm, f"{p}.refine"
+    )
     readers = [f"{p}.head_hidden", f"{p}.disparity_hidden"]
     if isinstance(stage.placement, LimitedDepth):
         readers.append(f"{p}.placement.features")

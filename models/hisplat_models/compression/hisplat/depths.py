@@ -86,4 +86,3 @@ def _blocks(parent: str, count: int) -> list[str]:
 
 def _prefixed(prefix: str, stages: Stages) -> list[tuple[list[str], int]]:
     return [([f"{prefix}.{block}" for block in blocks], least) for blocks, least in stages]
-

@@ -1,4 +1,4 @@
-"""What HiSplat teaches a part of itself: depth distributions, depths, features, Gaussians, renders."""
+"""What HiSplat teaches a part of itself: distributions of depth, features, Gaussians, renders."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -8,9 +8,9 @@ from typing import Any
 from ...network import HiSplat
 from ...training import Engine, Trainer, TrainSettings
 from ...training.feed import ExampleDataset, Sample
+from ..groups import ChannelGroup
 from ..step import CompressionStep
 from ..subnet import Subnet
-from ..groups import ChannelGroup
 from .task import DistillationWeights, Reconstruction
 
 
