@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hisplat_data_tools.atomic_write import write_atomically
+
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Writes slim.json, all of it, and slim.md, what people want to know."""
     text = json.dumps(card, indent=1, default=str) + "\n"
-    (folder / "slim.json").write_text(text, encoding="utf-8")
-    (folder / "slim.md").write_text(card_text(card), encoding="utf-8")
+    write_atomically(folder / "slim.json", text.encode())
+    write_atomically(folder / "slim.md", card_text(card).encode())
 
 
 def card_text(card: Mapping[str, Any]) -> str:

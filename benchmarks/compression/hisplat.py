@@ -41,7 +41,7 @@ class Settings:
 
     runs: Path
     """Folder of the runs."""
-    steps: int = 100
+    steps: int = 24
     """Of training, of every run."""
     width: int = 128
     """Of the procedural scenes."""
@@ -60,8 +60,8 @@ class Settings:
             steps=self.steps,
             batch_size=1,
             learning_rate=1e-3,
-            warmup_steps=10,
-            ema_decay=0.97,
+            warmup_steps=4,
+            ema_decay=0.9,
             evaluate_every=10**9,
             seed=self.seed,
         )
@@ -70,7 +70,7 @@ class Settings:
         """Options of the scenes."""
         return {
             "examples": self.examples,
-            "validation_examples": 8,
+            "validation_examples": 4,
             "width": self.width,
             "height": self.height,
             "targets": 2,
@@ -169,6 +169,7 @@ class Measure(Settings):
         }
         RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         plot(document, PLOT)
+        print(table(document))
 
     def _size(self, network: HiSplat) -> dict[str, float]:
         parameters = sum(p.numel() for p in network.parameters())
@@ -176,6 +177,27 @@ class Measure(Settings):
             "gflops": round(layer_flops(network, self.latency_size) / 1e9, 3),
             "parameters": parameters,
         }
+
+
+def table(document: dict[str, Any]) -> str:
+    """Markdown: a line per network."""
+    size = document["latency_size"]
+    lines = [
+        "| network | GFLOP of layers | parameters | PSNR, photos | SSIM | PSNR, procedural | "
+        f"layers, ms at {size[1]}x{size[0]}, 1 / 2 threads | faster | network, ms | faster |",
+        "|---" * 10 + "|",
+    ]
+    one, two = (document["seconds"][f"{threads} threads"] for threads in (1, 2))
+    for name, kept in document["size"].items():
+        photos, made = document["photos"]["means"][name], document["procedural"][name]
+        ratios = [two["whole"][kind] / two[name][kind] for kind in ("layers", "network")]
+        lines.append(
+            f"| {name} | {kept['gflops']:.2f} | {kept['parameters'] / 1e6:.2f} M | "
+            f"{photos['psnr']:.2f} | {photos['ssim']:.3f} | {made['psnr']:.2f} | "
+            f"{1000 * one[name]['layers']:.0f} / {1000 * two[name]['layers']:.0f} | "
+            f"{ratios[0]:.2f} | {1000 * two[name]['network']:.0f} | {ratios[1]:.2f} |"
+        )
+    return "\n".join(lines)
 
 
 def plot(document: dict[str, Any], path: Path) -> None:

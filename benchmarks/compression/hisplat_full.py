@@ -74,7 +74,7 @@ class Measure:
             seconds = latencies(networks, size, threads, self.repeats)
             result["seconds"][f"{threads} threads"] = seconds
             self.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        show(result)
+        print(table(result))
 
 
 @torch.no_grad()
@@ -91,19 +91,22 @@ def _parameters(network: HiSplat) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def show(result: dict[str, Any]) -> None:
-    """A table in Markdown."""
-    print("| backbone | GFLOP | parameters | threads | backbone s | faster | network s | faster |")
-    print("|---|---|---|---|---|---|---|---|")
+def table(result: dict[str, Any]) -> str:
+    """Markdown: a line per network and number of threads."""
+    lines = [
+        "| backbone | GFLOP | parameters | threads | backbone, s | faster | network, s | faster |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for threads, seconds in result["seconds"].items():
         for name, values in seconds.items():
             row = result["networks"][name]
-            ratios = [seconds["whole"][k] / values[k] for k in ("features", "network")]
-            print(
+            ratios = [seconds["whole"][kind] / values[kind] for kind in ("features", "network")]
+            lines.append(
                 f"| {name} | {row['backbone_gflops']:.1f} | {row['parameters'] / 1e6:.1f} M | "
                 f"{threads[0]} | {values['features']:.2f} | {ratios[0]:.2f} | "
                 f"{values['network']:.2f} | {ratios[1]:.2f} |"
             )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

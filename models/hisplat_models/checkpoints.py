@@ -99,9 +99,7 @@ def _make_smaller(model: HiSplat, cut: Cut | None) -> None:
 
 
 def save_model(model: HiSplat, path: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
-    """Writes the weights (or ``state`` instead, e.g. averaged ones), the configuration, and what
-    is left out of the network.
-    """
+    """Writes the weights (or ``state`` instead, e.g. averaged ones) and what the network is."""
     state = model.state_dict() if state is None else state
     configuration = {_METADATA_KEY: json.dumps(asdict(model.config))}
     write_safetensors(state, {**configuration, **metadata_of(model)}, path)
