@@ -75,10 +75,10 @@ def _seconds(seconds: Mapping[str, Any], size: Sequence[int]) -> list[str]:
     for threads, networks in seconds.items():
         for name, values in networks.items():
             figures = [f"{values[kind]:.3f}" for kind in ("features", "layers", "network")]
-            faster = networks["whole"]["layers"] / values["layers"]
-            rows.append((name, threads, *figures, f"{faster:.2f}"))
-    title = f"network, {size[0]}x{size[1]}"
-    return _table((title, "CPU", "features", "layers", "network", "layers faster by"), rows)
+            ratios = [networks["whole"][k] / values[k] for k in ("layers", "cpu layers")]
+            rows.append((name, threads, *figures, *(f"{ratio:.2f}" for ratio in ratios)))
+    heads = ("features", "layers", "network", "layers faster by", "in processor time")
+    return _table((f"network, {size[1]}x{size[0]}", "CPU", *heads), rows)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

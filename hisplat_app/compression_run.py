@@ -188,7 +188,7 @@ class CompressionRun:
             raise FileNotFoundError(f"--evaluate-on: there is no folder {self.evaluate_on}.")
 
     def _keep_flops(self, parts: tuple[Part, ...]) -> dict[tuple[Part, ...], float]:
-        shares = {
+        shares: dict[Part, float | None] = {
             "cnn": self.keep_cnn,
             "transformer": self.keep_transformer,
             "vit": self.keep_vit,
@@ -199,7 +199,10 @@ class CompressionRun:
         unused = [f"--keep-{part}" for part in given if part not in parts]
         if unused:
             raise ValueError(f"{', '.join(unused)}: not among the parts {list(parts)}.")
-        return {parts: self.keep_flops, **{(part,): share for part, share in given.items()}}
+        every: dict[tuple[Part, ...], float] = {parts: self.keep_flops}
+        for part, share in given.items():
+            every[part,] = share
+        return every
 
     def _keep_params(self, parts: tuple[Part, ...]) -> dict[tuple[Part, ...], float]:
         return {} if self.keep_params is None else {parts: self.keep_params}

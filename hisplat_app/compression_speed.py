@@ -19,6 +19,8 @@ def latencies(
 ) -> dict[str, dict[str, float]]:
     """Seconds of each network, the least of all repetitions; networks take turns.
 
+    By the clock, and under "cpu KIND" those of the processor, of all its cores together, which
+    hardly change while other programs are running; kinds are
     "features": CNN, transformer, ViT branch; "layers": these and all layers of the stages, that
     is what compression counts; "network": from photos and what the matcher found to Gaussians,
     error renders included; "matcher": the same for all.
@@ -47,23 +49,27 @@ def _measured(
     for _ in range(repeats + 1):  # the first one warms up
         for kind, run in kinds.items():
             for name, network in networks.items():
-                seconds = _seconds(lambda run=run, network=network: run(network), device)
-                least[name][kind] = min(least[name].get(kind, seconds), seconds)
+                _note(least[name], kind, lambda run=run, network=network: run(network), device)
     if prior is not None:
-        matcher = min(_seconds(lambda: match_views(images, cameras), device) for _ in range(2))
+        matcher: dict[str, float] = {}
+        for _ in range(2):
+            _note(matcher, "matcher", lambda: match_views(images, cameras), device)
         for values in least.values():
-            values["matcher"] = matcher
+            values.update(matcher)
     return {
         name: {kind: float(f"{s:.4g}") for kind, s in values.items()}
         for name, values in least.items()
     }
 
 
-def _seconds(run: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
+def _note(least: dict[str, float], kind: str, run: Callable[[], Any], device: torch.device) -> None:
+    before = _clocks(device)
     run()
+    for name, start, end in zip((kind, f"cpu {kind}"), before, _clocks(device), strict=True):
+        least[name] = min(least.get(name, float("inf")), end - start)
+
+
+def _clocks(device: torch.device) -> tuple[float, float]:
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return time.perf_counter(), time.process_time()

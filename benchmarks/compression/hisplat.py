@@ -184,38 +184,41 @@ def table(document: dict[str, Any]) -> str:
     size = document["latency_size"]
     lines = [
         "| network | GFLOP of layers | parameters | PSNR, photos | SSIM | PSNR, procedural | "
-        f"layers, ms at {size[1]}x{size[0]}, 1 / 2 threads | faster | network, ms | faster |",
-        "|---" * 10 + "|",
+        f"layers, CPU ms at {size[1]}x{size[0]} | faster | the same by the clock, 2 threads | "
+        "network, CPU ms | faster |",
+        "|---" * 11 + "|",
     ]
     one, two = (document["seconds"][f"{threads} threads"] for threads in (1, 2))
     for name, kept in document["size"].items():
         photos, made = document["photos"]["means"][name], document["procedural"][name]
-        ratios = [two["whole"][kind] / two[name][kind] for kind in ("layers", "network")]
+        layers, network = (one["whole"][k] / one[name][k] for k in ("cpu layers", "cpu network"))
+        clock = two["whole"]["layers"] / two[name]["layers"]
         lines.append(
             f"| {name} | {kept['gflops']:.2f} | {kept['parameters'] / 1e6:.2f} M | "
             f"{photos['psnr']:.2f} | {photos['ssim']:.3f} | {made['psnr']:.2f} | "
-            f"{1000 * one[name]['layers']:.0f} / {1000 * two[name]['layers']:.0f} | "
-            f"{ratios[0]:.2f} | {1000 * two[name]['network']:.0f} | {ratios[1]:.2f} |"
+            f"{1000 * one[name]['cpu layers']:.0f} | {layers:.2f} | {clock:.2f} | "
+            f"{1000 * one[name]['cpu network']:.0f} | {network:.2f} |"
         )
     return "\n".join(lines)
 
 
 def plot(document: dict[str, Any], path: Path) -> None:
-    """Quality on photos against seconds of all layers."""
+    """Quality on photos against the time of all layers."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4))
-    seconds, quality = document["seconds"]["2 threads"], document["photos"]["means"]
+    seconds, quality = document["seconds"]["1 threads"], document["photos"]["means"]
     for name, values in seconds.items():
-        x, y = 1000 * values["layers"], quality[name]["psnr"]
+        x, y = 1000 * values["cpu layers"], quality[name]["psnr"]
         axes.plot(
             x, y, "s" if "-like-" in name else "o", color="gray" if "-like-" in name else None
         )
         axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=8)
-    axes.set_xlabel(f"ms of all layers, {document['latency_size'][1]} px wide, 2 threads")
+    width = document["latency_size"][1]
+    axes.set_xlabel(f"processor time of all layers (ms), two photos {width} px wide")
     axes.set_ylabel("PSNR on photos (dB)")
     axes.grid(alpha=0.3)
     figure.tight_layout()

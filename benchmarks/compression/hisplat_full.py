@@ -94,17 +94,20 @@ def _parameters(network: HiSplat) -> int:
 def table(result: dict[str, Any]) -> str:
     """Markdown: a line per network and number of threads."""
     lines = [
-        "| backbone | GFLOP | parameters | threads | backbone, s | faster | network, s | faster |",
-        "|---|---|---|---|---|---|---|---|",
+        "| backbone | GFLOP | parameters | threads | backbone, s | faster | CPU s | faster | "
+        "network, CPU s | faster |",
+        "|---" * 10 + "|",
     ]
     for threads, seconds in result["seconds"].items():
         for name, values in seconds.items():
             row = result["networks"][name]
-            ratios = [seconds["whole"][kind] / values[kind] for kind in ("features", "network")]
+            kinds = ("features", "cpu features", "cpu network")
+            ratios = [seconds["whole"][kind] / values[kind] for kind in kinds]
             lines.append(
                 f"| {name} | {row['backbone_gflops']:.1f} | {row['parameters'] / 1e6:.1f} M | "
                 f"{threads[0]} | {values['features']:.2f} | {ratios[0]:.2f} | "
-                f"{values['network']:.2f} | {ratios[1]:.2f} |"
+                f"{values['cpu features']:.2f} | {ratios[1]:.2f} | "
+                f"{values['cpu network']:.2f} | {ratios[2]:.2f} |"
             )
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ choice: blocks are skipped from the ends of their stages, in the order of the lo
 each costs for what it saves.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -84,7 +84,7 @@ class LossOfDepths:
     def __init__(
         self,
         network: nn.Module,
-        groups: list[ChannelGroup],
+        groups: Sequence[ChannelGroup],
         space: DepthSpace,
         task: CompressionTask[Batch],
         batches: list[Batch],

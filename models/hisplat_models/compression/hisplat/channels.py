@@ -110,8 +110,8 @@ class _Channels:
         )
 
 
-def _map(name: str, maker: nn.Module) -> _Channels:
-    """Channels of a map, whose first maker is this convolution."""
+def _map(name: str, maker: nn.Conv2d | nn.Linear) -> _Channels:
+    """Channels of a map, whose first maker is this layer."""
     count = maker.weight.shape[0]
     divisor = MAP_DIVISOR if count >= 64 else SMALL_MAP_DIVISOR
     return _Channels(name, count, divisor).made_by(name, maker)
@@ -146,15 +146,15 @@ def _cnn(cnn: ResidualUNet, p: str) -> Iterator[ChannelGroup]:
     for index in range(len(cnn.heads)):
         yield _decoder_level(cnn, p, index).group()
     for index, ascent in enumerate(cnn.ascents):
-        if _block(ascent[1]).shortcut is not None:
+        if _block(ascent, 1).shortcut is not None:
             yield _ascent(cnn, p, index).group()
 
 
 def _encoder_level(cnn: ResidualUNet, p: str, level: int) -> _Channels:
-    blocks = [(f"{p}.encoder.{level}.{i}", _block(cnn.encoder[level][i])) for i in (0, 1)]
+    blocks = [(f"{p}.encoder.{level}.{i}", _block(cnn.encoder[level], i)) for i in (0, 1)]
     last = level == len(cnn.encoder) - 1
     if last:
-        blocks += [(f"{p}.bottleneck.{i}", _block(cnn.bottleneck[i])) for i in (0, 1)]
+        blocks += [(f"{p}.bottleneck.{i}", _block(cnn.bottleneck, i)) for i in (0, 1)]
     if level == 0:
         stream = _map(f"{p}.stem", cnn.stem)
     else:
@@ -169,7 +169,7 @@ def _encoder_level(cnn: ResidualUNet, p: str, level: int) -> _Channels:
     if last:
         return stream.read_by(f"{p}.bottleneck_projection")
     following = f"{p}.encoder.{level + 1}.0"
-    return _read_by_block(stream, following, _block(cnn.encoder[level + 1][0]))
+    return _read_by_block(stream, following, _block(cnn.encoder[level + 1], 0))
 
 
 def _decoder_level(cnn: ResidualUNet, p: str, index: int) -> _Channels:
@@ -178,7 +178,7 @@ def _decoder_level(cnn: ResidualUNet, p: str, index: int) -> _Channels:
         name = f"{p}.bottleneck_projection"
         stream = _map(name, cnn.bottleneck_projection)
     else:
-        name, block = f"{p}.ascents.{index - 1}.1", _block(cnn.ascents[index - 1][1])
+        name, block = f"{p}.ascents.{index - 1}.1", _block(cnn.ascents[index - 1], 1)
         if block.shortcut is None:  # adds to its input
             stream = _ascent(cnn, p, index - 1).made_by(f"{name}.conv2", block.conv2)
         else:
@@ -191,7 +191,7 @@ def _decoder_level(cnn: ResidualUNet, p: str, index: int) -> _Channels:
 
 def _ascent(cnn: ResidualUNet, p: str, index: int) -> _Channels:
     """What goes from the first to the second block on the way up."""
-    first, second = (_block(cnn.ascents[index][i]) for i in (0, 1))
+    first, second = (_block(cnn.ascents[index], i) for i in (0, 1))
     name = f"{p}.ascents.{index}"
     stream = _map(f"{name}.0.conv2", first.conv2)
     _made_by_shortcut(stream, f"{name}.0", first)
@@ -205,7 +205,7 @@ def _read_beside(
     for name in ("heads", "ascents"):
         blocks = getattr(cnn, name)
         if index < len(blocks):
-            _read_by_block(stream, f"{p}.{name}.{index}.0", _block(blocks[index][0]), offset)
+            _read_by_block(stream, f"{p}.{name}.{index}.0", _block(blocks[index], 0), offset)
     return stream
 
 
@@ -223,9 +223,12 @@ def _made_by_shortcut(stream: _Channels, name: str, block: ResidualBlock) -> Non
         stream.made_by(f"{name}.shortcut", block.shortcut)
 
 
-def _block(module: nn.Module) -> ResidualBlock:
-    assert isinstance(module, ResidualBlock)
-    return module
+def _block(pair: nn.Module, index: int) -> ResidualBlock:
+    """One of two blocks in a row."""
+    assert isinstance(pair, nn.Sequential)
+    block = pair[index]
+    assert isinstance(block, ResidualBlock)
+    return block
 
 
 # ---- Transformers -------------------------------------------------------------------------------

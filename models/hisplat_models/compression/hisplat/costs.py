@@ -65,7 +65,7 @@ def part_budgets(
     Raises:
         ValueError: for shares outside (0, 1].
     """
-    every = tuple({part: None for parts in keep_flops for part in parts})
+    every = list(dict.fromkeys(part for parts in keep_flops for part in parts))
     flops = part_flops(network, groups, every, size) if every else None
     budgets = []
     for parts, keep in keep_flops.items():

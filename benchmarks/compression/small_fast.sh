@@ -1,0 +1,12 @@
+#!/bin/sh
+# Makes the bundled hisplat-small-fast out of hisplat-small, and its card:
+#   sh benchmarks/compression/small_fast.sh RUN_DIR PHOTOS [OPTIONS of hisplat compress]
+# Goes on where it stopped. PHOTOS are posed folders that quality is measured on, never trained on.
+set -eu
+run=$1 photos=$2
+shift 2
+python -m hisplat_app compress --model hisplat-small --method s2h --keep-flops 0.5 --out "$run" \
+  --width 192 --height 128 --targets 2 --evaluate-on "$photos" "$@"
+weights=models/hisplat_models/weights
+cp "$run/slim.safetensors" $weights/hisplat-small-fast.safetensors
+cp "$run/slim.md" $weights/hisplat-small-fast.md
