@@ -52,9 +52,18 @@ def quality_on_examples(
 
 
 def quality_on_photos(
-    networks: Mapping[str, HiSplat], data: Path, long_side: int
+    networks: Mapping[str, HiSplat],
+    data: Path,
+    long_side: int,
+    pairs_per_scene: int | None = None,
 ) -> dict[str, Any]:
-    """Each network on all pairs of posed folders, by the code of ``hisplat evaluate``.
+    """Each network on pairs of posed folders, by the code of ``hisplat evaluate``.
+
+    Args:
+        networks: By name.
+        data: A posed folder, or a folder of such.
+        long_side: Of photos and targets, pixels.
+        pairs_per_scene: The first so many of each folder; None for all.
 
     Raises:
         ValueError: if there is no posed folder.
@@ -69,7 +78,11 @@ def quality_on_photos(
         for name, network in networks.items()
     }
     runner = PairRunner(methods, "given", true_focal=True, sheets=False)
-    results = [runner(dataset, i) for dataset in datasets for i in range(len(dataset))]
+    results = [
+        runner(dataset, index)
+        for dataset in datasets
+        for index in range(len(dataset))[:pairs_per_scene]
+    ]
     views = [view for result in results for view in result.views]
     means = {}
     for name in networks:

@@ -92,6 +92,8 @@ class CompressionRun:
     """Posed folders of photos, on which quality before and after is measured too."""
     evaluate_size: int = 384
     """Long side of those photos."""
+    pairs_per_scene: int | None = None
+    """The first so many pairs of each folder; by default all."""
     latency_size: tuple[int, int] = (288, 384)
     """Height and width at which seconds before and after are measured."""
     latency_repeats: int = 5
@@ -249,8 +251,9 @@ class CompressionRun:
             files.append("elastic")
         quality: dict[str, Any] = {"procedural": quality_on_examples(networks, held_back)}
         if self.evaluate_on is not None:
-            size = self.evaluate_size
-            quality["photos"] = quality_on_photos(networks, self.evaluate_on, size)
+            quality["photos"] = quality_on_photos(
+                networks, self.evaluate_on, self.evaluate_size, self.pairs_per_scene
+            )
         seconds = {
             f"{threads} threads": latencies(
                 networks, self.latency_size, threads, self.latency_repeats

@@ -135,6 +135,8 @@ class Measure(Settings):
     """Posed folders of photos."""
     photo_size: int = 256
     """Long side of the photos."""
+    pairs_per_scene: int | None = None
+    """The first so many; by default all."""
     latency_size: tuple[int, int] = (288, 384)
     """Height and width."""
     repeats: int = 5
@@ -160,7 +162,9 @@ class Measure(Settings):
             "machine": machine(),
             "size": {name: self._size(network) for name, network in networks.items()},
             "procedural": quality_on_examples(networks, held_back),
-            "photos": quality_on_photos(networks, self.data_dir, self.photo_size),
+            "photos": quality_on_photos(
+                networks, self.data_dir, self.photo_size, self.pairs_per_scene
+            ),
             "latency_size": self.latency_size,
             "seconds": {
                 f"{threads} threads": latencies(networks, self.latency_size, threads, self.repeats)

@@ -64,18 +64,18 @@ def test_a_slim_network_computes_what_its_subnet_does(network: HiSplat, seed: in
     assert torch.equal(output(network).gaussians.means, whole.gaussians.means)
 
 
-def test_every_group_alone_can_be_narrowed_and_changes_the_output(network: HiSplat):
+def test_every_group_alone_can_be_narrowed(network: HiSplat):
     images = torch.rand(1, 2, 3, 16, 16)
     groups = channel_groups(network, parts_of(network))
     assert len({group.name for group in groups}) == len(groups)
+    narrowable = [group for group in groups if group.channels > group.divisor]
+    assert len(narrowable) > len(groups) / 2
     with torch.no_grad():
-        whole = [tensor.shape for tensor in run_layers(network, images)]
-        for group in groups:
-            if group.channels == group.divisor:
-                continue
+        expected = run_layers(network, images)[0].shape
+        for group in narrowable:
             kept = torch.arange(group.channels - group.divisor)
             with Subnet(kept={group.name: kept}).active(network, groups):
-                assert [t.shape for t in run_layers(network, images)] == whole, group.name
+                assert run_layers(network, images)[0].shape == expected, group.name
 
 
 def test_channels_behind_an_instance_norm_are_removed_as_if_nobody_read_them():
