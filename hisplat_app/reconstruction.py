@@ -34,7 +34,9 @@ from hisplat_models.rendering import create_renderer
 
 from .defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
 from .photo_cameras import at_working_size, find_photo_cameras
+from .self_check import Signs, signs_of
 from .step_clock import Progress, StepClock, ignore_progress
+from .verdict import Verdict, verdict_of
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +90,8 @@ class Report:
         near: z-depth of the nearest surface expected, world units.
         far: z-depth of the farthest surface expected, world units.
         gaussians_per_level: How many each stage made, coarsest first, without the invisible ones.
-        confident_share: Share of the photos' pixels whose depth two photos agree on, None if the
-            network does not match photos that way.
+        signs: What scene and photos tell about the scene's quality.
+        verdict: What that means, in words.
         warnings: What the user should know.
         seconds: By step, in order.
         device: Where the network ran.
@@ -102,10 +104,19 @@ class Report:
     near: float
     far: float
     gaussians_per_level: tuple[int, ...]
-    confident_share: float | None
+    signs: Signs
+    verdict: Verdict
     warnings: tuple[str, ...]
     seconds: dict[str, float]
     device: str
+
+    @property
+    def confident_share(self) -> float | None:
+        """Share of the photos' pixels whose depth two photos agree on.
+
+        None if the network does not match photos that way.
+        """
+        return self.signs.agreed
 
     def summary(self) -> str:
         """What was made, in a few words."""
@@ -120,6 +131,8 @@ class Report:
         if self.confident_share is not None:
             agree = "Both photos agree" if len(self.photos) == 2 else "The photos agree"
             facts.append(f"{agree} on the depth of {self.confident_share:.0%} of pixels.")
+        if self.verdict.grade == "good":  # else it is among the warnings
+            facts.append(str(self.verdict))
         return " ".join(facts)
 
     def to_json(self) -> str:
@@ -264,7 +277,11 @@ def reconstruct(
             clock.part(0.25, 0.95),
             on_level=show_level,
         )
-    clock.begin("collecting the Gaussians", 0.95)
+        clock.begin("checking the scene", 0.95)
+        renderer = network.create_renderer(where)
+        signs = signs_of(output, images.to(where), seen.to(where), renderer)
+    verdict = verdict_of(signs, found.quality, len(photos))
+    clock.begin("collecting the Gaussians", 0.98)
     gaussians, visible = _visible(output.gaussians.to("cpu")[0])
     confidence = _confidence(output)
     report = Report(
@@ -277,8 +294,13 @@ def reconstruct(
         gaussians_per_level=tuple(
             int((gaussians.level == level).sum()) for level in range(len(output.stages))
         ),
-        confident_share=_confident_share(output),
-        warnings=(*(w for photo in photos for w in photo.warnings), *found.warnings),
+        signs=signs,
+        verdict=verdict,
+        warnings=(
+            *(w for photo in photos for w in photo.warnings),
+            *found.warnings,
+            *(() if verdict.grade == "good" else (str(verdict),)),
+        ),
         seconds=clock.finish(),
         device=str(where),
     )
@@ -321,13 +343,6 @@ def _visible(gaussians: Gaussians) -> tuple[Gaussians, Bool[Tensor, "n"]]:
     """Those that change a picture, and which ones they were."""
     visible = gaussians.opacities >= LEAST_OPACITY
     return gaussians[visible], visible
-
-
-def _confident_share(output: HiSplatOutput) -> float | None:
-    if output.prior is None:
-        return None
-    trusted = output.prior.stages[-1].evidence[:, :, EVIDENCE_NAMES.index("trusted")]
-    return trusted.mean().item()
 
 
 def _confidence(output: HiSplatOutput) -> Float[Tensor, "n"] | None:
