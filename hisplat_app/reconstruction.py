@@ -18,6 +18,7 @@ from torch import Tensor
 from hisplat_data_tools.atomic_write import write_atomically
 from hisplat_data_tools.camera_files import write_camera_file
 from hisplat_data_tools.cameras_json import CameraPair, ImageCamera
+from hisplat_data_tools.distortion import RadialDistortion
 from hisplat_data_tools.images import (
     Photo,
     load_photo,
@@ -33,7 +34,7 @@ from hisplat_models.network import HiSplat, HiSplatOutput
 from hisplat_models.rendering import create_renderer
 
 from .defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
-from .photo_cameras import at_working_size, find_photo_cameras
+from .photo_cameras import at_working_size, find_photo_cameras, undistorted_photos
 from .self_check import Signs, signs_of
 from .step_clock import Progress, StepClock, ignore_progress
 from .verdict import Verdict, verdict_of
@@ -213,6 +214,7 @@ def reconstruct(
     cameras: str | os.PathLike[str] | Cameras | None = None,
     focal_px: float | None = None,
     fov_degrees: float | None = None,
+    distortion: RadialDistortion | None = None,
     model: str | Path | HiSplat = DEFAULT_MODEL,
     device: Device = "auto",
     size: int = DEFAULT_SIZE,
@@ -232,6 +234,8 @@ def reconstruct(
         focal_px: Focal length of all photos in their pixels, if cameras are estimated. By default
             from EXIF, else a guess that is warned about.
         fov_degrees: Horizontal field of view of all photos instead of ``focal_px``.
+        distortion: Of the lens that took all photos; they are undistorted first, and all cameras
+            are those of undistorted photos.
         model: A bundled name, a .safetensors file, or a network in evaluation mode.
         device: Where to load the network ("auto": a GPU if there is one); a given one stays where
             it is.
@@ -253,6 +257,9 @@ def reconstruct(
     photos = [_as_photo(source) for source in (left, right, *more)]
     if size < SMALLEST_SIZE:
         raise ValueError(f"Expected a working size of at least {SMALLEST_SIZE} px, got {size}.")
+
+    if distortion is not None:
+        photos = undistorted_photos(photos, distortion, cameras, focal_px, fov_degrees)
 
     clock.begin("finding the cameras", 0.05)
     found = find_photo_cameras(photos, cameras, focal_px, fov_degrees)
