@@ -11,7 +11,7 @@ from .self_check import Signs
 
 Grade = Literal["good", "usable", "poor"]
 
-GOOD_DB, USABLE_DB = 25.0, 20.0
+GOOD_DB, USABLE_DB = 26.0, 21.5
 """Least ``cross_psnr`` of a good and of a usable scene."""
 
 LEAST_OVERLAP, LEAST_AGREED, LEAST_TEXTURED = 0.65, 0.6, 0.5
@@ -59,8 +59,8 @@ def verdict_of(signs: Signs, camera_quality: Mapping[str, float], photos: int) -
         return Verdict("good", ())
     if not reasons:
         reasons = [
-            "the photos do not look alike where they show the same (motion, reflections, light, or "
-            "wrong cameras)"
+            "the photos differ where they show the same (fine detail, reflections, motion, light, "
+            "or wrong cameras)"
         ]
     return Verdict("usable" if signs.cross_psnr >= USABLE_DB else "poor", tuple(reasons))
 
