@@ -14,7 +14,7 @@ Grade = Literal["good", "usable", "poor"]
 GOOD_DB, USABLE_DB = 26.0, 21.5
 """Least ``cross_psnr`` of a good and of a usable scene."""
 
-LEAST_OVERLAP, LEAST_AGREED, LEAST_TEXTURED = 0.65, 0.6, 0.5
+LEAST_OVERLAP, LEAST_AGREED, LEAST_TEXTURED = 0.75, 0.7, 0.5
 SMALL_PARALLAX_DEG, LARGE_PARALLAX_DEG = 2.0, 25.0
 LEAST_CAMERA_POINTS = 60
 POINT_COUNTS = ("inliers", "fewest_points")
