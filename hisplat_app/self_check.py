@@ -27,7 +27,8 @@ class Signs:
 
     Attributes:
         cross_psnr: Gain-corrected PSNR of each photo's view drawn from the other photos' Gaussians
-            alone, over the part that they cover; dB, mean over photos.
+            alone, over the part that they cover; dB, mean over photos. It flatters a little: where
+            depths agree, the small preset's Gaussians have the mean colour of all photos.
         overlap: Share of a photo's view that the other photos' fine Gaussians cover.
         agreed: Share of pixels on whose depth two photos agree; None where photos aren't matched.
         parallax_deg: Median angle between the rays of two photos to a point of the surface.

@@ -29,6 +29,8 @@ SMALLEST_SIZE = 64
 LARGEST_SCALE = 4
 DEFAULT_LONG_SIDE = 384
 NO_MODEL = "none"
+FILE_WIDTH = 160
+"""Characters of a table's line where nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Evaluate:
         write_json(self.output, evaluation)
         if self.html is not None:
             write_page(self.html, evaluation)
-        show(Console(), evaluation)
+        terminal = Console()
+        show(terminal if terminal.is_terminal else Console(width=FILE_WIDTH), evaluation)
         return 0
 
     def _check(self) -> None:

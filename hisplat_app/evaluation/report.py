@@ -249,11 +249,12 @@ def _source_document(
     views, seed = [v for r in results for v in r.views], evaluation.seed
     methods = {}
     for method in evaluation.methods:
-        if not scene_means(views, method):
+        means = _means_document(views, method, seed)
+        if means is None:
             continue
         wins = wins_over(views, method, RIVAL) if method != RIVAL else None
         methods[method] = {
-            **(_means_document(views, method, seed) or {}),
+            **means,
             **{
                 name: _means_document([v for r in results for v in getattr(r, name)], method, seed)
                 for name in FURTHER_VIEWS
