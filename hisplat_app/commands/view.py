@@ -14,6 +14,8 @@ from .paths import check_can_write, check_scene_out
 from .reconstruct import tell_about
 
 if TYPE_CHECKING:
+    from hisplat_viewer import PhotoSet
+
     from ..reconstruction import Reconstruction
     from ..reconstruction_session import ReconstructionRequest, ReconstructionSession
 
@@ -95,7 +97,8 @@ class View:
         ):
             if request is not None:
                 scene = self._reconstructed(session, request)
-                server.show(page_scene(scene), " + ".join(photo.name for photo in request.photos))
+                title = " + ".join(photo.name for photo in request.photos)
+                server.show(page_scene(scene), title, self._photos_to_go_on_with(request))
             if opened is not None:
                 server.show(*opened)
             try:
@@ -147,6 +150,19 @@ class View:
         known = self.known
         cameras = self.photos.transforms or known.cameras
         return ReconstructionRequest(self.photos.chosen(), cameras, known.focal, known.fov)
+
+    def _photos_to_go_on_with(self, request: "ReconstructionRequest") -> "PhotoSet | None":
+        """The photos for the page, which cannot be told of cameras in files."""
+        from hisplat_viewer import PhotoSet, Upload
+
+        from ..page_scenes import demo_photos
+
+        if self.demo:
+            return demo_photos()
+        if request.cameras is not None:
+            return None
+        uploads = tuple(Upload(path.name, path.read_bytes()) for path in self.photos.chosen())
+        return PhotoSet(uploads, self.known.fov, self.known.focal)
 
     def _reconstructed(
         self, session: "ReconstructionSession", request: "ReconstructionRequest"

@@ -134,7 +134,7 @@ def test_standing_at_a_photo_compares_it_with_the_scene(page: Page):
     whole = score.inner_text()
     before = picture(page)
     expected, inside = photo_in_window(page, PAIR[1])
-    choose(page, "Lay over", "Photo")
+    choose(page, "Compare with", "Photo")
     page.get_by_text("Covered (%)").wait_for()
     over = settled(
         page,
@@ -145,11 +145,11 @@ def test_standing_at_a_photo_compares_it_with_the_scene(page: Page):
     )
     assert difference(over, before) > 1e-3
     keep_screenshot(page, "look_photo_over")
-    choose(page, "Lay over", "Difference")
+    choose(page, "Compare with", "Difference")
     dark = changed(page, over, "the difference")
     assert dark.mean() < over.mean()
     keep_screenshot(page, "look_difference_over")
-    choose(page, "Lay over", "Nothing")
+    choose(page, "Compare with", "Nothing")
     press(page, "Coarse")
     expect(page.get_by_text(whole)).to_have_count(0)
     score.wait_for()
@@ -184,7 +184,7 @@ def test_dark_page(page: Page):
     splats(page)
     panel = page.get_by_text("HiSplat", exact=True)
     light = panel.evaluate("e => getComputedStyle(e).color")
-    page.get_by_text("Page", exact=True).click()
+    page.get_by_text("Appearance", exact=True).click()
     box(page, "Dark").check()
     page.wait_for_function(
         "light => [...document.querySelectorAll('*')].some(e => e.textContent === 'HiSplat'"

@@ -66,6 +66,11 @@ class PhotoSlots:
             self._remove.on_click(self._last_removed)
 
     @property
+    def empty(self) -> bool:
+        """Whether there is no photo yet."""
+        return all(slot.upload is None for slot in self._slots)
+
+    @property
     def uploads(self) -> tuple[Upload, ...] | None:
         """All photos, the left and the right one first; None while one of these is missing."""
         uploads = tuple(slot.upload for slot in self._slots if slot.upload is not None)
