@@ -172,6 +172,23 @@ def page_writers() -> dict[str, SceneWriter]:
     return dict(SCENE_WRITERS)
 
 
+def photos_of(request: ReconstructionRequest) -> PhotoSet | None:
+    """What a request is made of, for the page to go on with; None if it has a file of cameras.
+
+    The page knows of lenses only: another scene of these photos would have other cameras.
+
+    Raises:
+        OSError: if a photo cannot be read.
+    """
+    if request.cameras is not None:
+        return None
+    photos = tuple(
+        Upload(photo.name, photo.read_bytes() if isinstance(photo, Path) else photo.content)
+        for photo in request.photos
+    )
+    return PhotoSet(photos, request.fov_degrees, request.focal_px)
+
+
 def demo_photos() -> PhotoSet:
     """The bundled pair."""
     cameras = read_cameras(DEMO / "cameras.json")

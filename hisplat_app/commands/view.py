@@ -14,8 +14,6 @@ from .paths import check_can_write, check_scene_out
 from .reconstruct import tell_about
 
 if TYPE_CHECKING:
-    from hisplat_viewer import PhotoSet
-
     from ..reconstruction import Reconstruction
     from ..reconstruction_session import ReconstructionRequest, ReconstructionSession
 
@@ -66,7 +64,14 @@ class View:
             from hisplat_viewer import ViewerServer
 
             from ..page_files import PageFiles
-            from ..page_scenes import PageScenes, file_scene, page_scene, page_writers
+            from ..page_scenes import (
+                PageScenes,
+                demo_photos,
+                file_scene,
+                page_scene,
+                page_writers,
+                photos_of,
+            )
             from ..reconstruction import choose_device
             from ..reconstruction_session import ReconstructionSession
 
@@ -98,7 +103,8 @@ class View:
             if request is not None:
                 scene = self._reconstructed(session, request)
                 title = " + ".join(photo.name for photo in request.photos)
-                server.show(page_scene(scene), title, self._photos_to_go_on_with(request))
+                photos = demo_photos() if self.demo else photos_of(request)
+                server.show(page_scene(scene), title, photos)
             if opened is not None:
                 server.show(*opened)
             try:
@@ -150,19 +156,6 @@ class View:
         known = self.known
         cameras = self.photos.transforms or known.cameras
         return ReconstructionRequest(self.photos.chosen(), cameras, known.focal, known.fov)
-
-    def _photos_to_go_on_with(self, request: "ReconstructionRequest") -> "PhotoSet | None":
-        """The photos for the page, which cannot be told of cameras in files."""
-        from hisplat_viewer import PhotoSet, Upload
-
-        from ..page_scenes import demo_photos
-
-        if self.demo:
-            return demo_photos()
-        if request.cameras is not None:
-            return None
-        uploads = tuple(Upload(path.name, path.read_bytes()) for path in self.photos.chosen())
-        return PhotoSet(uploads, self.known.fov, self.known.focal)
 
     def _reconstructed(
         self, session: "ReconstructionSession", request: "ReconstructionRequest"

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from hisplat_app.page_scenes import file_scene, page_scene
 from hisplat_app.reconstruction import reconstruct
 from hisplat_models.config import PRESETS
+from hisplat_models.gaussians import quaternions_to_matrices
 from hisplat_models.network import HiSplat
 from hisplat_viewer import Scene, ViewerServer
 from tests.no_scenes import NoScenes
@@ -75,6 +76,24 @@ def enter(page: Page, label: str, number: str) -> None:
     field.press("Enter")
 
 
+def camera_on_screen(page: Page, server: ViewerServer, photo: int) -> tuple[float, float]:
+    """Where the middle of a photo is that a camera is drawn with."""
+    number = max(server._panels)
+    view, eye = server._panels[number]._look.view, server._server.get_clients()[number].camera
+    assert view is not None
+    pose, handle = view.eye._poses[photo], view._frustums._handles[photo]
+    # viser's frustums all have the volume of a cube.
+    height = np.tan(pose.fov_y / 2)
+    width = height * handle.aspect
+    length = handle.scale / np.cbrt(width * height / 3)
+    turn = quaternions_to_matrices(torch.from_numpy(eye.wxyz)).numpy()
+    x, y, z = turn.T @ (pose.position + length * pose.forward - eye.position)
+    window = page.viewport_size
+    assert window is not None
+    focal_px = window["height"] / 2 / np.tan(eye.fov / 2)
+    return window["width"] / 2 + focal_px * x / z, window["height"] / 2 + focal_px * y / z
+
+
 def splats(page: Page) -> np.ndarray:
     return settled(page, lambda p: p.std() > 0.05, "splats")
 
@@ -92,6 +111,17 @@ def test_first_view_is_that_of_the_left_photo(page: Page):
     keep_screenshot(page, "look_overview")
     press(page, "Reset view")
     settled(page, lambda p: difference(p, shown) < 5e-3, "the first view again")
+    enter(page, "Field of view (°)", "90")
+    changed(page, shown, "a wider view")
+
+
+def test_click_on_a_camera_goes_there(page: Page, server: ViewerServer):
+    first = splats(page)
+    press(page, "Overview")
+    changed(page, first, "the overview")
+    page.mouse.click(*camera_on_screen(page, server, 0))
+    page.get_by_text("Left photo and what is shown: PSNR").wait_for()
+    settled(page, lambda p: difference(p, first) < 5e-3, "what the left photo shows")
 
 
 def test_levels_alone_together_and_one_after_the_other(page: Page, scene: Scene):
@@ -164,6 +194,22 @@ def test_filters_leave_out_and_come_back(page: Page, scene: Scene):
     everything = page.get_by_text(f"{total:,} of {total:,} Gaussians are shown.")
     page.get_by_text("Filters", exact=True).click()
     everything.wait_for()
+    enter(page, "Opacity ≥", "0.9")
+    everything.wait_for(state="hidden")
+    enter(page, "Opacity ≥", "0")
+    everything.wait_for()
+    largest = page.locator(".multi-slider-thumb:visible").last.bounding_box()
+    assert largest is not None
+    page.mouse.move(largest["x"] + largest["width"] / 2, largest["y"] + largest["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(largest["x"] - 20, largest["y"] + largest["height"] / 2, steps=3)
+    page.mouse.up()
+    everything.wait_for(state="hidden")
+    press(page, "No filters")
+    everything.wait_for()
+    enter(page, "Scale", "0.3")
+    changed(page, whole, "smaller Gaussians")
+    enter(page, "Scale", "1")
     box(page, "Points").check()
     points = changed(page, whole, "points")
     keep_screenshot(page, "look_points")
@@ -180,8 +226,8 @@ def test_filters_leave_out_and_come_back(page: Page, scene: Scene):
     settled(page, lambda p: difference(p, whole) < 5e-3, "everything again")
 
 
-def test_dark_page(page: Page):
-    splats(page)
+def test_dark_page_and_own_background(page: Page):
+    plain = splats(page)
     panel = page.get_by_text("HiSplat", exact=True)
     light = panel.evaluate("e => getComputedStyle(e).color")
     page.get_by_text("Appearance", exact=True).click()
@@ -192,6 +238,12 @@ def test_dark_page(page: Page):
         arg=light,
     )
     keep_screenshot(page, "look_dark")
+    press(page, "Coarse")  # which has gaps
+    coarse = changed(page, plain, "the coarse level")
+    box(page, "Own background").check()
+    enter(page, "Background", "rgb(0, 255, 0)")
+    green = changed(page, coarse, "another background")
+    assert (green[..., 1] - coarse[..., 1]).max() > 0.5
 
 
 def test_phone_shows_scene_and_controls(browser: Browser, server: ViewerServer):
@@ -204,11 +256,14 @@ def test_phone_shows_scene_and_controls(browser: Browser, server: ViewerServer):
     reset.wait_for()
     page.wait_for_timeout(3000)
     keep_screenshot(page, "look_phone")
-    place = reset.bounding_box()
+    place, title = reset.bounding_box(), page.get_by_text("HiSplat", exact=True)
     assert place is not None
     assert 0 <= place["x"]
-    assert place["x"] + place["width"] <= 390
-    page.get_by_text("HiSplat", exact=True).click()  # folds the sheet
+    assert 300 < place["width"] <= 390 - place["x"]
+    top = title.bounding_box()
+    assert top is not None
+    assert top["y"] > 844 / 2, "the controls hide more than half of the scene"
+    title.click()  # folds the sheet
     reset.wait_for(state="hidden")
     page.wait_for_timeout(3000)
     keep_screenshot(page, "look_phone_folded")

@@ -14,7 +14,7 @@ from .gate import MOST_BROWSERS, Gate, guarded, is_local, new_token
 from .panel import Panel
 from .saving import SceneSaver
 from .scene import Scene
-from .theme import set_theme
+from .theme import set_theme, widen_phone_sheet
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class ViewerServer:
                 'nobody could be kept out. Use another: pip install "hisplat-app[viewer]"'
             )
         set_theme(self._server.gui)
+        widen_phone_sheet(self._server.gui)
         self._server.scene.set_up_direction("-y")
         self._server.scene.world_axes.visible = False
         self._server.initial_camera.position = (0.0, 0.0, -1.0)
