@@ -105,7 +105,7 @@ def test_export_filters_like_the_page(scene_file: Path):
     torch.testing.assert_close(gaussians.means, inside.means)
     torch.testing.assert_close(gaussians.scales, 2 * inside.scales)
     assert run("export", scene_file, "--output", part, "--sizes", 0, 40) == 0
-    assert read_scene(part).level.unique().tolist() == [2]  # the Gaussians of the near wall are small
+    assert read_scene(part).level.unique().tolist() == [2]  # the near wall
 
 
 def test_export_cuts_harmonics(scene_file: Path):

@@ -241,7 +241,9 @@ def test_dark_page_and_own_background(page: Page):
     press(page, "Coarse")  # which has gaps
     coarse = changed(page, plain, "the coarse level")
     box(page, "Own background").check()
-    enter(page, "Background", "rgb(0, 255, 0)")
+    color = page.get_by_label("Background", exact=True)
+    color.fill("rgb(0, 255, 0)")
+    color.press("Enter")
     green = changed(page, coarse, "another background")
     assert (green[..., 1] - coarse[..., 1]).max() > 0.5
 

@@ -183,12 +183,13 @@ class PhotosPanel:
         """Takes photos that were not uploaded, with what is known of their lens."""
         self._photos.fill(photos.photos)
         self._start.disabled = False
-        known = {LENS_FOV: photos.fov_degrees, LENS_FOCAL: photos.focal_px}
-        for lens, value in known.items():
-            if value is not None:
-                self._lens.value = self._lens_value.label = lens
-                self._lens_value.visible = True
-                self._lens_value.value = value
+        if photos.fov_degrees is not None:
+            self._lens.value = self._lens_value.label = LENS_FOV
+            self._lens_value.value = photos.fov_degrees
+        elif photos.focal_px is not None:
+            self._lens.value = self._lens_value.label = LENS_FOCAL
+            self._lens_value.value = photos.focal_px
+        self._lens_value.visible = self._lens.value != LENS_AUTOMATIC
 
     def _chosen_photos(self) -> PhotoSet | None:
         uploads = self._photos.uploads
