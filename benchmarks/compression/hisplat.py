@@ -4,7 +4,7 @@
   python -m benchmarks.compression.hisplat train --method stp --runs runs/e6     (st, gkt likewise)
   python -m benchmarks.compression.hisplat plain --start scratch --like s2h-0.5 --runs runs/e6
   python -m benchmarks.compression.hisplat plain --start cut --like s2h-0.5 --runs runs/e6
-  python -m benchmarks.compression.hisplat measure --runs runs/e6 --data DIR
+  python -m benchmarks.compression.hisplat measure --runs runs/e6 --data-dir DIR
 
 Every command takes up what was stopped. The last one writes
 docs/benchmarks/compression_hisplat.json and a plot of quality against seconds.
