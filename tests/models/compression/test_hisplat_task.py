@@ -8,7 +8,7 @@ import torch
 
 from hisplat_models.compression.distillation import detached
 from hisplat_models.compression.gkt import GroupKnowledge
-from hisplat_models.compression.hisplat import channel_groups, depth_space, parts_of
+from hisplat_models.compression.hisplat import channel_groups, depth_space
 from hisplat_models.compression.hisplat.costs import part_budgets
 from hisplat_models.compression.hisplat.task import DistillationWeights, Reconstruction
 from hisplat_models.compression.hisplat.trainer import CompressionTrainer, CreateMethod, Method
@@ -120,7 +120,7 @@ def test_smaller_inputs_are_a_new_batch_that_the_network_takes(walls: Walls):
 
 def method(name: str, steps: int) -> CreateMethod:
     def create_method(network: HiSplat, work: Reconstruction) -> Method:
-        parts = parts_of(network)
+        parts = ("cnn", "transformer")
         groups, space = channel_groups(network, parts), depth_space(network, parts)
         if name == "st":
             return Method(Stimulative(network, space, work), groups)
