@@ -15,7 +15,7 @@ from ...network import HiSplat
 from ..budgets import Budget, Cost, flop_cost, parameter_cost
 from ..groups import ChannelGroup
 from .layers import run_layers
-from .parts import PREFIXES, Part
+from .parts import PREFIXES, Part, parts_of
 
 
 def part_flops(
@@ -65,12 +65,11 @@ def part_budgets(
     Raises:
         ValueError: for shares outside (0, 1].
     """
-    every = list(dict.fromkeys(part for parts in keep_flops for part in parts))
-    flops = part_flops(network, groups, every, size) if every else None
     budgets = []
-    for parts, keep in keep_flops.items():
-        assert flops is not None
-        budgets.append(Budget(flops.within(_modules(parts)), keep))
+    if keep_flops:
+        flops = part_flops(network, groups, parts_of(network), size)
+        for parts, keep in keep_flops.items():
+            budgets.append(Budget(flops.within(_modules(parts)), keep))
     for parts, keep in keep_parameters.items():
         budgets.append(Budget(part_parameters(network, groups, parts), keep))
     return budgets
