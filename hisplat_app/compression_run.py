@@ -203,7 +203,8 @@ class CompressionRun:
             raise ValueError(f"{', '.join(unused)}: not among the parts {list(parts)}.")
         every: dict[tuple[Part, ...], float] = {parts: self.keep_flops}
         for part, share in given.items():
-            every[part,] = share
+            alone: tuple[Part, ...] = (part,)
+            every[alone] = share
         return every
 
     def _keep_params(self, parts: tuple[Part, ...]) -> dict[tuple[Part, ...], float]:
