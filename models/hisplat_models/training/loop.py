@@ -233,7 +233,11 @@ class Trainer:
         """The parts of this process's share of every batch from the current step on."""
         settings = self.settings
         samples = TrainingSamples(
-            self.train_data, self.model.config.matching_prior, settings.seed, settings.augment
+            self.train_data,
+            self.model.config.matching_prior,
+            settings.seed,
+            settings.augment,
+            settings.half_size_steps,
         )
         order = BatchOrder(
             len(samples),

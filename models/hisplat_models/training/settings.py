@@ -48,6 +48,9 @@ class TrainSettings:
     augment: Literal["all", "mirror", "none"] = "all"
     """What is changed at random: "mirror" flips half of the examples as published, "all" also
     reorders views and colour channels."""
+    half_size_steps: float = 0.0
+    """Share of steps whose photos are halved while the target views keep their size: what is
+    drawn at twice the resolution of the photos has to close its gaps."""
     fixed: tuple[FixedPart, ...] = ()
     """What stays as the layered analytic scene says: "colors" of all stages; places, shapes and
     colours of the "backdrops", the coarser stages (not their opacities)."""
