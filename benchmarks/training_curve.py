@@ -5,7 +5,7 @@ Photos (posed folders) are for choosing among checkpoints only. Usage:
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,13 @@ def prepare(options: Options) -> list[Prepared]:
 
 
 @torch.no_grad()
-def scores(model: HiSplat, pairs: list[Prepared]) -> dict[str, Any]:
-    """Means over targets, then pairs, then scenes; gain-corrected PSNR of each scene as well."""
+def scores(
+    model: HiSplat, pairs: list[Prepared], levels: tuple[int, ...] = (0, 1, 2)
+) -> dict[str, Any]:
+    """Means over targets, then pairs, then scenes; gain-corrected PSNR of each scene as well.
+
+    Only Gaussians of these ``levels`` are drawn.
+    """
     model.eval()
     renderer = create_renderer("cpu")
     per_scene: dict[str, list[tuple[float, float, float]]] = {}
@@ -100,6 +105,8 @@ def scores(model: HiSplat, pairs: list[Prepared]) -> dict[str, Any]:
         example = pair.example
         images, cameras = example.context_images[None], example.context_cameras[None]
         scene = model(images, cameras, prior=pair.prior).gaussians
+        drawn_levels = torch.isin(scene.level, torch.tensor(levels))
+        scene = replace(scene, opacities=scene.opacities * drawn_levels)
         truth = example.target_images
         size = (truth.shape[-2], truth.shape[-1])
         drawn = renderer(scene, example.target_cameras[None], size).color[0].clamp(0, 1)
