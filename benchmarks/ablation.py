@@ -1,10 +1,10 @@
 """What HiSplat's parts are worth in preset hisplat-small: each left out, several seeds.
 
-Every run trains from zero residuals on the same procedural scenes for the same number of steps, with
-photos at half the size of the targets so that a step is cheap, and is scored on held-back
-procedural scenes and, with --data, on the first pair of each posed scene. Runs that are done are not
-repeated, so the command can be interrupted. Usage:
-  python -m benchmarks.ablation --work runs/ablation --output docs/benchmarks/ablation.json --data DIR
+Every run trains from zero residuals on the same procedural scenes for the same number of steps,
+with photos at half the size of the targets so that a step is cheap. It is scored on held-back
+procedural scenes and, with --data, on the first pair of each posed scene. Runs that are done are
+not repeated, so the command can be interrupted. Usage:
+  python -m benchmarks.ablation --work runs/ablation --output ablation.json --data DIR
 """
 
 import json
@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 
 from benchmarks.training_curve import Options as CurveOptions
