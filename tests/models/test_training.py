@@ -11,6 +11,7 @@ from hisplat_models.example import Example, collate
 from hisplat_models.gaussian_head import HARMONICS_START
 from hisplat_models.network import HiSplat
 from hisplat_models.rendering import CpuRenderer
+from hisplat_models.stage import Stage
 from hisplat_models.training.feed import (
     BatchOrder,
     SampleKey,
@@ -183,6 +184,8 @@ def test_fixed_parts_stay_analytic_and_the_rest_learns(walls: Walls, tmp_path: P
     run = trainer(walls, tmp_path, settings)
     run.run()
     coarse, finest = run.model.stages[0], run.model.stages[-1]
+    assert isinstance(coarse, Stage)
+    assert isinstance(finest, Stage)
     assert not coarse.head_out.weight.any()
     assert not finest.head_out.weight[HARMONICS_START:].any()
     assert finest.head_out.weight[:HARMONICS_START].any()

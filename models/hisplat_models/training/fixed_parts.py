@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..gaussian_head import HARMONICS_START
 from ..network import HiSplat
@@ -28,7 +28,7 @@ class FixedParts:
     def __init__(self, model: HiSplat, parts: Sequence[FixedPart]):
         if parts and not model.config.matching_prior:
             raise ValueError("Only a network with a matching prior has parts that can stay fixed.")
-        self._rows: list[tuple[nn.Parameter, slice]] = []
+        self._rows: list[tuple[Tensor, slice]] = []
         finest = len(model.stages) - 1
         for index, stage in enumerate(model.stages):
             assert isinstance(stage, Stage)
