@@ -1,6 +1,6 @@
 """Depth for pixels without a match, from trusted pixels around them."""
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from torch import Tensor
@@ -73,7 +73,7 @@ def fit_holds(
     allowed = shown * (choice_difference + settings.fill_mismatch)
     allowed = allowed + ~shown * settings.fill_unseen_mismatch
     alike = (fit_verdict == SEEN) & (fit_difference < allowed)
-    return alike | (choice_verdict == CONTRADICTED)
+    return cast("Map", alike | (choice_verdict == CONTRADICTED))
 
 
 @kernel
