@@ -85,8 +85,8 @@ def joined(fragments: Sequence[Fragment]) -> Fragment:
     )
 
 
-def chosen(fragment: Fragment, wanted: Bool[Tensor, "n"]) -> Fragment:
-    """Some of the Gaussians."""
+def chosen(fragment: Fragment, wanted: Bool[Tensor, "n"] | Int64[Tensor, "m"]) -> Fragment:
+    """Some of the Gaussians, by mask or by index."""
     return Fragment(fragment.gaussians[wanted], fragment.footprint[wanted])
 
 
@@ -184,7 +184,9 @@ def agreement(
 ) -> Bool[Tensor, "2 height width"]:
     """Where the two views of a pair, cameras of shape (2,), have the same surface."""
     height, width = inverse_depth.shape[-2:]
-    points = cameras.positions[:, None, None] + cameras.rays(height, width) / inverse_depth[..., None]
+    points = (
+        cameras.positions[:, None, None] + cameras.rays(height, width) / inverse_depth[..., None]
+    )
     agreed = []
     for here, there in ((0, 1), (1, 0)):
         x, y, depth = cameras[there].project(points[here].reshape(-1, 3)).unbind(dim=-1)

@@ -32,6 +32,8 @@ class PairSettings:
     """Share of either photo's frustum that the other must have in frame."""
     coarsest: float = 1.6
     """A point does not count as covered by photos that are this much farther away from it."""
+    widest_deg: float = 30.0
+    """Nor by photos that look at it from directions this different: they may see its other side."""
     uncovered: float = 0.35
     """A view is covered once no larger share of its frustum is left over."""
     least_gain: float = 0.1
@@ -61,7 +63,8 @@ def choose_pairs(cameras: Cameras, settings: PairSettings = DEFAULT) -> tuple[Pa
     """
     points, own_depth = frustum_points(cameras, settings)
     in_frame, depth = _seen(cameras, points)
-    view_of = torch.arange(len(cameras.near)).repeat_interleave(points.shape[0] // len(cameras.near))
+    count = len(cameras.near)
+    view_of = torch.arange(count).repeat_interleave(len(points) // count)
     candidates, worth = _candidates(cameras, in_frame, view_of, settings)
     if not candidates:
         raise ValueError(
@@ -70,7 +73,8 @@ def choose_pairs(cameras: Cameras, settings: PairSettings = DEFAULT) -> tuple[Pa
             f"{settings.possible_baseline[0]:.0%} to {settings.possible_baseline[1]:.0%} of the "
             "depth that they look at."
         )
-    sharp = in_frame & (depth <= settings.coarsest * own_depth)
+    alike = _seen_alike(cameras, points, view_of, settings.widest_deg)
+    sharp = in_frame & alike & (depth <= settings.coarsest * own_depth)
     covers = torch.stack([sharp[i] & sharp[j] for i, j in candidates])
     return tuple(candidates[index] for index in _greedy(covers, worth, view_of, settings))
 
@@ -105,7 +109,9 @@ def _candidates(
 ) -> tuple[list[Pair], Float[Tensor, "pair"]]:
     """Pairs worth considering, and how much each is worth, in (0, 1]."""
     count = len(cameras.near)
-    shares = torch.stack([in_frame[:, view_of == view].float().mean(dim=1) for view in range(count)])
+    shares = torch.stack(
+        [in_frame[:, view_of == view].float().mean(dim=1) for view in range(count)]
+    )
     overlap = torch.minimum(shares, shares.mT)
     value = overlap * baseline_worth(cameras, settings)
     value = torch.where(overlap >= settings.least_overlap, value, 0.0).fill_diagonal_(0)
@@ -121,7 +127,9 @@ def _candidates(
     return list(pairs), torch.stack([value[i, j] for i, j in pairs]) if pairs else value[:0, 0]
 
 
-def baseline_worth(cameras: Cameras, settings: PairSettings = DEFAULT) -> Float[Tensor, "view view"]:
+def baseline_worth(
+    cameras: Cameras, settings: PairSettings = DEFAULT
+) -> Float[Tensor, "view view"]:
     """How good the distance of each two cameras is for telling depth, in [0, 1].
 
     1 in the good range, falling linearly in the logarithm to 0 at the possible range's ends.
@@ -164,3 +172,16 @@ def _seen(
         in_frame.append((depth > 0) & (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1))
         depths.append(depth)
     return torch.stack(in_frame), torch.stack(depths)
+
+
+def _seen_alike(
+    cameras: Cameras, points: Float[Tensor, "point 3"], view_of: Tensor, widest_deg: float
+) -> Bool[Tensor, "view point"]:
+    """Which points each view looks at from nearly the direction of the view they belong to."""
+    own = torch.nn.functional.normalize(points - cameras.positions[view_of], dim=-1)
+    least = math.cos(math.radians(widest_deg))
+    alike = []
+    for position in cameras.positions:
+        direction = torch.nn.functional.normalize(points - position, dim=-1)
+        alike.append((direction * own).sum(dim=-1) >= least)
+    return torch.stack(alike)

@@ -99,7 +99,9 @@ def _probe(photos: Sequence[Photo], cameras: Cameras, view: int) -> tuple[float,
     for partner in _neighbours(cameras, view):
         pair = _any_range(cameras[[view, partner]])
         try:
-            found = scene_range_from_known_cameras(photos[view].pixels, photos[partner].pixels, pair)
+            found = scene_range_from_known_cameras(
+                photos[view].pixels, photos[partner].pixels, pair
+            )
         except TwoViewError as error:
             logger.info("Range of %s: %s", photos[view].name, error)
             continue

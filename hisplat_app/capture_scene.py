@@ -106,7 +106,9 @@ def reconstruct_capture(
     made = 0
     for done, pair in enumerate(pairs):
         progress(f"pair {done + 1} of {len(pairs)}", 0.1 + 0.8 * done / len(pairs))
-        fragment, views = _of_pair([photos[v] for v in pair], cameras[list(pair)], network, settings)
+        fragment, views = _of_pair(
+            [photos[v] for v in pair], cameras[list(pair)], network, settings
+        )
         made += fragment.gaussians.count
         surfaces += views
         parts = [fragment] if scene is None else [scene, fragment]
@@ -134,7 +136,12 @@ def _of_pair(
     enlargement = max(photo.width for photo in photos) / images.shape[-1]
     gaussians = _widened(
         output.gaussians.to("cpu")[0],
-        torch.cat([_footprint(depth, stage, seen) for depth, stage in zip(depths, output.stages, strict=True)]),
+        torch.cat(
+            [
+                _footprint(depth, stage, seen)
+                for depth, stage in zip(depths, output.stages, strict=True)
+            ]
+        ),
         enlargement,
         network.rasterization.dilation_px2,
     )

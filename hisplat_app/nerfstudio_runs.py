@@ -18,7 +18,9 @@ from hisplat_models.pickled_tensors import read_pickled
 CONFIG_START = "!!python/object:nerfstudio."
 LONGEST_CONFIG = 1 << 20
 DEFAULT_FOLDER = "nerfstudio_models"
-_FOLDER = re.compile(r"^relative_model_dir: !!python/object/apply:pathlib\.\w+\n((?:- .*\n)+)", re.M)
+_FOLDER = re.compile(
+    r"^relative_model_dir: !!python/object/apply:pathlib\.\w+\n((?:- .*\n)+)", re.M
+)
 _CHECKPOINT = re.compile(r"step-(\d+)\.ckpt")
 _PREFIX = "_model.gauss_params."
 

@@ -8,12 +8,12 @@ from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from .model import HiSplatModelConfig
 from .pipeline import HiSplatPipelineConfig
+from .schedules import DecayConfig
 
 ITERATIONS = 7000
 
@@ -38,9 +38,7 @@ def _optimizers(factor: float, iterations: int) -> dict[str, Any]:
     return {
         group: {
             "optimizer": AdamOptimizerConfig(lr=factor * rate, eps=1e-15),
-            "scheduler": ExponentialDecaySchedulerConfig(
-                lr_final=factor * FINAL_RATES[group], max_steps=iterations
-            )
+            "scheduler": DecayConfig(lr_final=factor * FINAL_RATES[group], max_steps=iterations)
             if group in FINAL_RATES and factor
             else None,
         }

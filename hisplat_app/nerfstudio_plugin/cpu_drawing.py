@@ -122,4 +122,3 @@ def set_screen_gradients(model: "HiSplatModel") -> None:
         return
     in_camera: Float[Tensor, "n 3"] = gradient @ info["world_to_camera"].mT
     info["means2d"].grad = (in_camera[:, :2] / info["pixels_per_length"][:, None])[None]
-

@@ -166,7 +166,7 @@ class HiSplatModel(SplatfactoModel):
             parameter = self.gauss_params[name]
             parameter.data = value.detach().clone().to(parameter)
 
-    def load_state_dict(self, dict: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: A002
+    def load_state_dict(self, dict: Mapping[str, Any], **kwargs: Any) -> None:
         """Takes a checkpoint's scene of any size; optimisers keep the parameters that they hold.
 
         Splatfacto makes new parameters here, so that a training that goes on changes nothing until

@@ -122,9 +122,7 @@ class TrainingPhotos(Sequence[Photo]):
         return Photo(np.ascontiguousarray(pixels), self._files[index].name, size, size, unknown)
 
 
-def point_gaussians(
-    points: Float[Tensor, "n 3"], colors: Float[Tensor, "n 3"]
-) -> Gaussians:
+def point_gaussians(points: Float[Tensor, "n 3"], colors: Float[Tensor, "n 3"]) -> Gaussians:
     """Round Gaussians as wide as the mean distance of their nearest neighbours, hardly opaque."""
     distances = KDTree(points.numpy()).query(points.numpy(), k=NEIGHBOURS + 1)[0][:, 1:]
     width = torch.from_numpy(distances).float().mean(dim=1).clamp_min(1e-7)

@@ -79,7 +79,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
 
 @pytest.fixture(scope="session")
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve photos of the made-up room with points, of which nerfstudio keeps one for evaluation."""
+    """Twelve photos of the made-up room with points; nerfstudio evaluates on one of them."""
     folder = tmp_path_factory.mktemp("captures") / "room"
     write_capture(folder, CaptureSettings(views=12, width=96, height=72))
     return folder
@@ -103,7 +103,9 @@ class Run:
     @property
     def gaussians(self) -> int:
         """How many it started from."""
-        (count,) = re.findall(r"(?:made|Started from) ([\d,]+) (?:Gaussians|random|sparse)", self.log)
+        (count,) = re.findall(
+            r"(?:made|Started from) ([\d,]+) (?:Gaussians|random|sparse)", self.log
+        )
         return int(count.replace(",", ""))
 
 

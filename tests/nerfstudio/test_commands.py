@@ -109,9 +109,7 @@ def test_video_along_the_cameras(commands: Commands, first: Run, tmp_path: Path)
     assert video.stat().st_size > 1000
 
 
-def test_splatfactos_own_starts_can_be_compared(
-    commands: Commands, capture: Path, outputs: Path
-):
+def test_splatfactos_own_starts_can_be_compared(commands: Commands, capture: Path, outputs: Path):
     points = train(
         commands,
         "hisplat",

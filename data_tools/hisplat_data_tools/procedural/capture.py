@@ -67,7 +67,7 @@ def write_capture(folder: Path, settings: CaptureSettings | None = None, seed: i
     for number, pose in enumerate(_poses(settings)):
         camera = Camera(pose, intrinsics)
         view = render(scene, camera, settings.height, settings.width, settings.samples_per_pixel)
-        exposure = exposure or Exposure(np.full(3, MIDDLE_GRAY / np.median(view.radiance)))
+        exposure = exposure or Exposure(np.full(3, MIDDLE_GRAY / float(np.median(view.radiance))))
         photo = (develop(view.radiance, exposure) * 255 + 0.5).astype(np.uint8)
         file = f"images/{number:03d}.png"
         if not cv2.imwrite(str(folder / file), photo[..., ::-1]):
