@@ -23,6 +23,10 @@ class FusionSettings:
     """Relative difference of depths that counts as the same surface."""
     color_tolerance: float = 0.25
     """Mean difference of RGB, in [0, 1], up to which the same surface has the same colour."""
+    known_tolerance: float = 0.15
+    """Relative difference of depths up to which another pair's surface is taken for the same."""
+    as_fine: float = 1.5
+    """A surface is known if the pixels that showed it are no more than this times larger."""
     most: int = 2_000_000
     """Gaussians in all; voxels grow until there are no more."""
 
@@ -155,26 +159,76 @@ def votes(
     """
     confirmed = torch.zeros(gaussians.count, dtype=torch.long)
     contradicted = torch.zeros(gaussians.count, dtype=torch.long)
-    colors = gaussians.base_colors.clamp(0, 1)
     for surface in surfaces:
-        height, width = surface.inverse_depth.shape
-        x, y, depth = surface.camera.project(gaussians.means).unbind(dim=-1)
-        inside = (depth > 0) & (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
-        index = inside.nonzero()[:, 0]
-        pixel = (y[index] * height).long().clamp(0, height - 1) * width
-        pixel += (x[index] * width).long().clamp(0, width - 1)
-        there = surface.inverse_depth.float()
-        # At the edge of a surface a rounded position must not fall beside it.
-        nearest = F.max_pool2d(there[None, None], 3, stride=1, padding=1).flatten()[pixel]
-        ratio, front = depth[index] * there.flatten()[pixel], depth[index] * nearest
-        on_it = (ratio - 1).abs() < settings.depth_tolerance
-        shown = surface.color.flatten(1)[:, pixel].mT.float() / 255
-        same_color = (shown - colors[index]).abs().mean(dim=-1) < settings.color_tolerance
-        sure = surface.trusted.flatten()[pixel]
-        in_front = front < 1 - settings.depth_tolerance
-        confirmed[index] += (sure & on_it & same_color).long()
-        contradicted[index] += (sure & (in_front | (on_it & ~same_color))).long()
+        seen = _seen(gaussians, surface, settings)
+        confirmed[seen.index] += (seen.sure & seen.on_it & seen.same_color).long()
+        wrong = seen.in_front | (seen.on_it & ~seen.same_color)
+        contradicted[seen.index] += (seen.sure & wrong).long()
     return confirmed, contradicted
+
+
+def known(
+    fragment: Fragment, surfaces: Sequence[Surface], settings: FusionSettings = DEFAULT
+) -> Bool[Tensor, "n"]:
+    """Which Gaussians say what other pairs' views have said before, as finely.
+
+    Two estimates of one surface are never quite in the same place, and drawn together they blur. So
+    a pair adds only what it alone has: of the finest level what no other pair confirms, and of the
+    levels behind it what is out of the others' frames.
+    """
+    gaussians = fragment.gaussians
+    finest = gaussians.level == gaussians.level.max()
+    told = torch.zeros(gaussians.count, dtype=torch.bool)
+    for surface in surfaces:
+        seen = _seen(gaussians, surface, settings)
+        width = surface.inverse_depth.shape[1]
+        theirs = seen.depth / (surface.camera.intrinsics[0, 0] * width)
+        fine = theirs < settings.as_fine * fragment.footprint[seen.index]
+        near_it = (seen.ratio - 1).abs() < settings.known_tolerance
+        same = seen.sure & near_it & seen.same_color & fine
+        told[seen.index] |= torch.where(finest[seen.index], same, fine)
+    return told
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a view says about the Gaussians in its frame, given by ``index``.
+
+    ``ratio`` is their depth over that of the view's surface.
+    """
+
+    index: Int64[Tensor, "m"]
+    depth: Float[Tensor, "m"]
+    sure: Bool[Tensor, "m"]
+    ratio: Float[Tensor, "m"]
+    on_it: Bool[Tensor, "m"]
+    in_front: Bool[Tensor, "m"]
+    same_color: Bool[Tensor, "m"]
+
+
+def _seen(gaussians: Gaussians, surface: Surface, settings: FusionSettings) -> _Seen:
+    height, width = surface.inverse_depth.shape
+    x, y, depth = surface.camera.project(gaussians.means).unbind(dim=-1)
+    inside = (depth > 0) & (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
+    index = inside.nonzero()[:, 0]
+    depth = depth[index]
+    pixel = (y[index] * height).long().clamp(0, height - 1) * width
+    pixel += (x[index] * width).long().clamp(0, width - 1)
+    there = surface.inverse_depth.float()
+    # At the edge of a surface a rounded position must not fall beside it.
+    nearest = F.max_pool2d(there[None, None], 3, stride=1, padding=1).flatten()[pixel]
+    shown = surface.color.flatten(1)[:, pixel].mT.float() / 255
+    difference = (shown - gaussians.base_colors[index].clamp(0, 1)).abs().mean(dim=-1)
+    ratio = depth * there.flatten()[pixel]
+    return _Seen(
+        index,
+        depth,
+        sure=surface.trusted.flatten()[pixel],
+        ratio=ratio,
+        on_it=(ratio - 1).abs() < settings.depth_tolerance,
+        in_front=depth * nearest < 1 - settings.depth_tolerance,
+        same_color=difference < settings.color_tolerance,
+    )
 
 
 def agreement(

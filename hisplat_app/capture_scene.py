@@ -22,6 +22,7 @@ from .capture_fusion import (
     chosen,
     fused,
     joined,
+    known,
     merged,
 )
 from .capture_pairs import Pair, PairSettings, choose_pairs
@@ -110,6 +111,7 @@ def reconstruct_capture(
             [photos[v] for v in pair], cameras[list(pair)], network, settings
         )
         made += fragment.gaussians.count
+        fragment = chosen(fragment, ~known(fragment, surfaces, settings.fusion))
         surfaces += views
         parts = [fragment] if scene is None else [scene, fragment]
         scene = merged(joined(parts), settings.fusion)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ collect_ignore: list[str] = []
 if importlib.util.find_spec("nerfstudio") is None:
     # An environment of its own has it: make test-nerfstudio.
     collect_ignore = [path.name for path in HERE.glob("test_*.py")]
+else:
+    # What the commands get through their PYTHONPATH; kept, or the operators are gone again.
+    placeholders = runpy.run_path(str(HERE / "site" / "sitecustomize.py"))
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -88,9 +88,11 @@ def test_exported_scene_looks_the_same_in_our_renderer(
     )
     commands(
         *("ns-render", "dataset", "--load-config", first.config, "--output-path", tmp_path),
-        *("--image-format", "png", "--rendered-output-names", "rgb"),
+        *("--image-format", "png", "--rendered-output-names", "rgb", "--split", "train"),
     )
-    (picture,) = tmp_path.glob("test/rgb/*.png")
+    pictures = sorted(tmp_path.glob("train/rgb/*.png"))
+    assert len(pictures) == 11
+    picture = pictures[4]
     theirs = np.asarray(Image.open(picture).convert("RGB")) / 255
     ours = _drawn(read_ply(tmp_path / "splat.ply"), first, capture, picture.stem)
     # Gaussians fainter than 1/255 are not exported; pictures are stored with 8 bits.
@@ -104,7 +106,7 @@ def test_video_along_the_cameras(commands: Commands, first: Run, tmp_path: Path)
     video = tmp_path / "path.mp4"
     commands(
         *("ns-render", "interpolate", "--load-config", first.config, "--output-path", video),
-        *("--interpolation-steps", "2", "--pose-source", "eval", "--downscale-factor", "1"),
+        *("--interpolation-steps", "2", "--pose-source", "train"),
     )
     assert video.stat().st_size > 1000
 
