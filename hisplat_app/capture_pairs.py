@@ -24,7 +24,7 @@ class PairSettings:
 
     most: int = 48
     """Budget: no more pairs than this."""
-    good_baseline: tuple[float, float] = (0.08, 0.3)
+    good_baseline: tuple[float, float] = (0.12, 0.35)
     """Distances of two cameras, over the depth they look at, that are as good as any."""
     possible_baseline: tuple[float, float] = (0.02, 0.8)
     """Beyond these a pair is worth nothing; between these and the good ones it is worth less."""
@@ -32,7 +32,7 @@ class PairSettings:
     """Share of either photo's frustum that the other must have in frame."""
     coarsest: float = 1.6
     """A point does not count as covered by photos that are this much farther away from it."""
-    widest_deg: float = 30.0
+    widest_deg: float = 8.0
     """Nor by photos that look at it from directions this different: they may see its other side."""
     uncovered: float = 0.35
     """A view is covered once no larger share of its frustum is left over."""

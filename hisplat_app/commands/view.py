@@ -40,8 +40,8 @@ class View:
     scene: Annotated[Path | None, tyro.conf.Positional] = None
     """A scene to open instead of photos: .ply (any 3DGS layout, compressed too), .splat or .spz."""
     nerfstudio: Annotated[Path | None, tyro.conf.arg(metavar="CONFIG.YML")] = None
-    """A scene that nerfstudio trained (hisplat, splatfacto and methods like them): the config.yml of
-    its run. The last checkpoint is shown; no code that the files may hold is run."""
+    """A scene that nerfstudio trained (hisplat, splatfacto and methods like them): config.yml of a
+    run. The last checkpoint is shown; no code that the files may hold is run."""
     demo: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the bundled example instead of own photos."""
     host: str = "127.0.0.1"

@@ -68,7 +68,7 @@ _refined = TrainerConfig(
 
 hisplat = MethodSpecification(
     config=_refined,
-    description="Feed-forward Gaussians from pairs of photos (HiSplat), refined as splatfacto does.",
+    description="Feed-forward Gaussians from pairs of photos (HiSplat), refined like splatfacto's.",
 )
 
 hisplat_init = MethodSpecification(

@@ -8,18 +8,16 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from plyfile import PlyData, PlyElement
 
-from ..cameras_json import ImageCamera, write_transforms
+from ..cameras_json import ImageCamera
+from ..nerfstudio_capture import write_nerfstudio_capture
 from .demo import demo_scene
 from .photo_effects import Exposure, develop
 from .render import Camera, render
 from .views import look_at
 
-POINTS_FILE = "points.ply"
 MIDDLE_GRAY = 0.2
 """Linear brightness that the median of the first picture gets."""
 
@@ -37,7 +35,7 @@ class CaptureSettings:
     focal: float = 0.9
     """Focal length over the width."""
     reach: float = 1.0
-    """Width of the arc along which the camera moves, metres; the room's things are 2 to 4 m away."""
+    """Width of the arc along which the camera moves, metres; things are 2 to 4 m away."""
     samples_per_pixel: int = 4
     """Shaded rays a pixel."""
     points: int = 1500
@@ -56,45 +54,29 @@ def write_capture(folder: Path, settings: CaptureSettings | None = None, seed: i
         OSError: if a photo cannot be written.
     """
     settings = settings or CaptureSettings()
-    (folder / "images").mkdir(parents=True, exist_ok=True)
     scene = demo_scene()
     focal_px = settings.focal * settings.width
     intrinsics = np.array(
         [[settings.focal, 0, 0.5], [0, focal_px / settings.height, 0.5], [0, 0, 1.0]]
     )
     exposure: Exposure | None = None
-    images, clouds = [], []
+    photos, views, clouds = [], [], []
     for number, pose in enumerate(_poses(settings)):
         camera = Camera(pose, intrinsics)
         view = render(scene, camera, settings.height, settings.width, settings.samples_per_pixel)
         exposure = exposure or Exposure(np.full(3, MIDDLE_GRAY / float(np.median(view.radiance))))
         photo = (develop(view.radiance, exposure) * 255 + 0.5).astype(np.uint8)
-        file = f"images/{number:03d}.png"
-        if not cv2.imwrite(str(folder / file), photo[..., ::-1]):
-            raise OSError(f"Could not write {folder / file}")
         middle = settings.width / 2, settings.height / 2
         size = settings.width, settings.height
-        images.append(ImageCamera(file, *size, focal_px, focal_px, *middle, pose))
+        photos.append(photo)
+        views.append(ImageCamera(f"{number:03d}", *size, focal_px, focal_px, *middle, pose))
         clouds.append(_world_points(camera, view.depth, photo))
-    points = POINTS_FILE if settings.points else None
-    write_transforms(folder / "transforms.json", images, points)
+    points = None
     if settings.points:
         every = np.concatenate(clouds)
         chosen = np.random.default_rng(seed).choice(len(every), settings.points, replace=False)
-        write_points(folder / POINTS_FILE, every[chosen, :3], every[chosen, 3:].astype(np.uint8))
-
-
-def write_points(
-    path: Path, positions: Float[np.ndarray, "n 3"], colors: UInt8[np.ndarray, "n 3"]
-) -> None:
-    """Writes a cloud of coloured points as .ply."""
-    kinds = [(name, "f4") for name in "xyz"] + [(name, "u1") for name in ("red", "green", "blue")]
-    records = np.empty(len(positions), dtype=kinds)
-    for axis, name in enumerate("xyz"):
-        records[name] = positions[:, axis]
-    for channel, name in enumerate(("red", "green", "blue")):
-        records[name] = colors[:, channel]
-    PlyData([PlyElement.describe(records, "vertex")], byte_order="<").write(str(path))
+        points = every[chosen, :3], every[chosen, 3:].astype(np.uint8)
+    write_nerfstudio_capture(folder, photos, views, points)
 
 
 def _poses(settings: CaptureSettings) -> list[Float[np.ndarray, "4 4"]]:

@@ -115,9 +115,7 @@ def log_disparity(
     confidence: Float[Tensor, "view *pixel"] | None = None,
 ) -> Float[Tensor, ""]:
     """Smooth L1 between logarithms of disparity, mean over pixels: relative errors of depth."""
-    error = functional.smooth_l1_loss(
-        student, teacher, reduction="none", beta=LOG_DISPARITY_KNEE
-    )
+    error = functional.smooth_l1_loss(student, teacher, reduction="none", beta=LOG_DISPARITY_KNEE)
     return _weighted_mean(error, confidence)
 
 
