@@ -178,7 +178,7 @@ def _surfaces(
     rows, columns = depth.shape[-2:]
     inverse = 1 / depth[:, padding : rows - padding, padding : columns - padding]
     agreed = agreement(inverse, cameras, settings.fusion)
-    colors = F.adaptive_avg_pool2d(images, inverse.shape[-2:])
+    colors = F.adaptive_avg_pool2d(images, (inverse.shape[-2], inverse.shape[-1]))
     return [
         Surface(
             cameras[view],
