@@ -31,9 +31,11 @@ class PairSettings:
     least_overlap: float = 0.4
     """Share of either photo's frustum that the other must have in frame."""
     coarsest: float = 1.6
-    """A point does not count as covered by photos that are this much farther away from it."""
-    widest_deg: float = 8.0
-    """Nor by photos that look at it from directions this different: they may see its other side."""
+    """A point counts as covered only if one of the photos is at most this much farther from it than
+    the view it belongs to,"""
+    widest_deg: float = 6.0
+    """and looks at it from a direction that differs no more than this: farther around, things hide
+    each other differently, and finally show their other side."""
     uncovered: float = 0.35
     """A view is covered once no larger share of its frustum is left over."""
     least_gain: float = 0.1
@@ -74,8 +76,10 @@ def choose_pairs(cameras: Cameras, settings: PairSettings = DEFAULT) -> tuple[Pa
             "depth that they look at."
         )
     alike = _seen_alike(cameras, points, view_of, settings.widest_deg)
-    sharp = in_frame & alike & (depth <= settings.coarsest * own_depth)
-    covers = torch.stack([sharp[i] & sharp[j] for i, j in candidates])
+    shown = in_frame & alike & (depth <= settings.coarsest * own_depth)
+    covers = torch.stack(
+        [in_frame[i] & in_frame[j] & (shown[i] | shown[j]) for i, j in candidates]
+    )
     return tuple(candidates[index] for index in _greedy(covers, worth, view_of, settings))
 
 
