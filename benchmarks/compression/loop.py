@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from hisplat_models.compression.statistics import reestimated_statistics
 from torch import nn
 
 from hisplat_models.compression.groups import ChannelGroup
-from hisplat_models.compression.statistics import reestimated_statistics
 from hisplat_models.compression.step import CompressionStep
 from hisplat_models.compression.subnet import Subnet
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from plyfile import PlyData, PlyElement
 
 from .atomic_write import write_atomically
 from .cameras_json import ImageCamera, to_cameras, write_transforms
-from .two_view import TwoViewError, matches_of_known_cameras
+from .two_view import TwoViewError, matched_points
 
 IMAGES = "images"
 POINTS_FILE = "points.ply"
@@ -78,20 +79,19 @@ def sparse_points(
     positions, colors = [np.empty((0, 3))], [np.empty((0, 3), np.uint8)]
     for left in range(len(photos)):
         for right in (left + step for step in PARTNERS if left + step < len(photos)):
+            pair = cameras[[left, right]]
             try:
-                found = matches_of_known_cameras(
-                    photos[left], photos[right], cameras[[left, right]]
-                )
+                points = matched_points(photos[left], photos[right], pair)
             except TwoViewError:
                 continue  # not every neighbour overlaps
-            baseline = (cameras.positions[left] - cameras.positions[right]).norm().item()
-            kept = found.depths.max(axis=0) * LEAST_PARALLAX < baseline
-            k = views[left].intrinsics_px
-            x, y = (found.positions[kept] @ k[:2, :2].T + k[:2, 2]).astype(int).T
+            x, y, depth = pair[0].project(torch.from_numpy(points).float()).numpy().T
+            baseline = (pair.positions[0] - pair.positions[1]).norm().item()
+            kept = depth * LEAST_PARALLAX < baseline
             height, width = photos[left].shape[:2]
-            pixels = photos[left][y.clip(0, height - 1), x.clip(0, width - 1)]
-            positions.append(found.points[kept])
-            colors.append(pixels)
+            row = (y[kept] * height).astype(int).clip(0, height - 1)
+            column = (x[kept] * width).astype(int).clip(0, width - 1)
+            positions.append(points[kept])
+            colors.append(photos[left][row, column])
     every, shades = np.concatenate(positions), np.concatenate(colors)
     chosen = np.random.default_rng(seed).permutation(len(every))[:most]
     return every[chosen], shades[chosen]

@@ -37,6 +37,9 @@ EPIPOLAR_NOISE_PX = 0.3
 INLIER_PX = 1.5
 """Farthest that a match may lie from its epipolar line, in pixels of the matched size."""
 
+KNOWN_CAMERAS_PX = 2.0
+"""The same where the cameras are known: theirs is the error then."""
+
 NOISE_PX = 0.7
 """Parallax below this, in pixels of the matched size, cannot be told from noise."""
 
@@ -249,70 +252,60 @@ def scene_range_from_known_cameras(
     Raises:
         TwoViewError: if too few matches fit the cameras, or both stand in the same place.
     """
-    known = matches_of_known_cameras(left, right, cameras)
-    count = len(known.positions)
+    matched = _matched(left, right, cameras.intrinsics[0], cameras.intrinsics[1])
+    positions, points, depths = _fitting_points(matched, cameras)
+    count = len(points)
     if count < FEWEST_INLIERS // 2:
         raise TwoViewError(
-            f"Only {count} of {known.matches} matches fit the given cameras, so the range of "
+            f"Only {count} of {len(matched.left)} matches fit the given cameras, so the range of "
             "depths is unknown. State near and far in the camera file, and check that its cameras "
             "belong to these photos (file names, axes, pixels)."
         )
-    positions, depths = known.positions, known.depths
     near, far = depth_range(positions, depths)
     warnings = []
     if count < FEW_INLIERS:
         warnings.append(
             f"Only {count} matches fit the given cameras; the range of depths is rough."
         )
-    if count < MIN_INLIER_SHARE * known.matches:
+    if count < MIN_INLIER_SHARE * len(matched.left):
         warnings.append(
-            f"Only {count} of {known.matches} matches fit the given cameras; check that they "
+            f"Only {count} of {len(matched.left)} matches fit the given cameras; check that they "
             "belong to these photos."
         )
     return SceneRange(near, far, float(np.median(depths)), count, tuple(warnings))
 
 
-@dataclass(frozen=True)
-class KnownMatches:
-    """Matches of two photos that fit given cameras, in front of both.
-
-    Attributes:
-        positions: On the plane z = 1 of the left camera.
-        depths: z-depths in both cameras.
-        points: In the world.
-        matches: How many there were before the cameras were asked.
-    """
-
-    positions: Float[np.ndarray, "n 2"]
-    depths: Float[np.ndarray, "2 n"]
-    points: Float[np.ndarray, "n 3"]
-    matches: int
-
-
-def matches_of_known_cameras(
+def matched_points(
     left: UInt8[np.ndarray, "height width 3"],
     right: UInt8[np.ndarray, "right_height right_width 3"],
     cameras: Cameras,
-) -> KnownMatches:
-    """What two photos' matches show under known cameras of shape (2,); possibly nothing.
+) -> Float[np.ndarray, "n 3"]:
+    """Points of matches that fit cameras of shape (2,) and lie before both, in their world.
 
     Raises:
-        TwoViewError: if the photos have too few matches, or both cameras stand in the same place.
+        TwoViewError: if both cameras stand in the same place.
     """
     matched = _matched(left, right, cameras.intrinsics[0], cameras.intrinsics[1])
+    _, points, _ = _fitting_points(matched, cameras)
+    pose = cameras.camera_to_world[0].double().cpu().numpy()
+    return points @ pose[:3, :3].T + pose[:3, 3]
+
+
+def _fitting_points(
+    matched: RayPairs, cameras: Cameras
+) -> tuple[_Points, Float[np.ndarray, "n 3"], Float[np.ndarray, "2 n"]]:
+    """Of the matches that fit known cameras: left rays, points in the left frame, both depths."""
     to_left, to_right = cameras.world_to_camera.double().cpu().numpy()
-    to_world = np.linalg.inv(to_left)
-    relative = to_right @ to_world
+    relative = to_right @ np.linalg.inv(to_left)
     rotation, translation = relative[:3, :3], relative[:3, 3]
     if not np.linalg.norm(translation) > 0:
         raise TwoViewError("Both given cameras stand in the same place, so depth cannot be seen.")
     error_px = np.abs(_sampson(matched, rotation, translation)) * matched.focal_px
-    pair = matched.only(error_px < 2.0)
+    pair = matched.only(error_px < KNOWN_CAMERAS_PX)
     points = _triangulate(pair, rotation, translation)
     depths = np.stack([points[:, 2], (points @ rotation.T + translation)[:, 2]])
-    front = np.isfinite(depths).all(axis=0) & (depths > 0).all(axis=0)
-    world = points[front] @ to_world[:3, :3].T + to_world[:3, 3]
-    return KnownMatches(pair.left[front], depths[:, front], world, len(matched.left))
+    in_front = np.isfinite(depths).all(axis=0) & (depths > 0).all(axis=0)
+    return pair.left[in_front], points[in_front], depths[:, in_front]
 
 
 @dataclass(frozen=True)
