@@ -77,9 +77,7 @@ def choose_pairs(cameras: Cameras, settings: PairSettings = DEFAULT) -> tuple[Pa
         )
     alike = _seen_alike(cameras, points, view_of, settings.widest_deg)
     shown = in_frame & alike & (depth <= settings.coarsest * own_depth)
-    covers = torch.stack(
-        [in_frame[i] & in_frame[j] & (shown[i] | shown[j]) for i, j in candidates]
-    )
+    covers = torch.stack([in_frame[i] & in_frame[j] & (shown[i] | shown[j]) for i, j in candidates])
     return tuple(candidates[index] for index in _greedy(covers, worth, view_of, settings))
 
 
