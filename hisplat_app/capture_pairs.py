@@ -39,7 +39,7 @@ class PairSettings:
     uncovered: float = 0.35
     """A view is covered once no larger share of its frustum is left over."""
     least_gain: float = 0.1
-    """A pair must add at least this, as a share of one view's frustum."""
+    """A pair but the first must add at least this, as a share of one view's frustum."""
     partners: int = 12
     """Best partners of each view that are considered."""
     grid: tuple[int, int, int] = (5, 6, 4)
@@ -99,7 +99,7 @@ def _greedy(
             break
         gain = weights @ (left * open_views[view_of])
         best = int(gain.argmax())
-        if gain[best] < settings.least_gain * per_view[0]:
+        if chosen and gain[best] < settings.least_gain * per_view[0]:
             break
         chosen.append(best)
         left = left * (1 - weights[best])

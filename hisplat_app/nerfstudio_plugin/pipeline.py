@@ -1,6 +1,5 @@
 """nerfstudio's pipeline with a scene to start from, which the network makes of the photos."""
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,8 +9,6 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from .model import HiSplatModel
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
