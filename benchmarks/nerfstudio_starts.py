@@ -211,7 +211,7 @@ def draw(curves: list[dict[str, Any]], output: Path) -> None:
                 one = next(c for c in curves if c["capture"] == name)
                 width, height = one["size"]
                 panel.set_title(f"{name}: {one['photos']} photos of {width}x{height}")
-    rows[0][0].legend(loc="lower right", fontsize=8)
+    rows[0][-1].legend(loc="lower right", fontsize=8)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110)
 
