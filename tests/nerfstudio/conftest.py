@@ -36,8 +36,8 @@ def environment(**more: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         # Compiling splatfacto's small functions takes minutes here, and saves none.
         "TORCHDYNAMO_DISABLE": "1",
-        # Long lines: rich breaks them in the middle of words otherwise.
-        "COLUMNS": "200",
+        # Wide enough for our lines of the logs, too narrow for help in two columns.
+        "COLUMNS": "100",
         **more,
     }
 
