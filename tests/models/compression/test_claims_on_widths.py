@@ -11,6 +11,7 @@ from benchmarks.compression.digits import digits
 from benchmarks.compression.loop import TrainingSettings, subnet_accuracy, train
 from benchmarks.compression.pruning import (
     PruningProblem,
+    Setting,
     filter_norms,
     measured_subnet,
     pruning_problem,
@@ -24,14 +25,15 @@ from hisplat_models.compression.step import CompressionStep
 from hisplat_models.compression.stp import STP
 from hisplat_models.compression.subnet import Subnet
 
-DATA = cache(digits)
 TRAINING = TrainingSettings(epochs=20)
+SETTING = Setting(digits, (8, 16), (2, 2), TRAINING)
+DATA = cache(digits)
 STEPS = 20 * 5
 TASK = Classification(LogitDistillation("kl_minus"))
 
 
 def problem() -> PruningProblem:
-    return pruning_problem(DATA(), (8, 16), (2, 2), keep_flops=0.15, seed=0)
+    return pruning_problem(SETTING, DATA(), seed=0)
 
 
 def soft_and_hard(settings: S2HSettings) -> tuple[float, float]:
