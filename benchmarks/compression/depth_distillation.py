@@ -50,7 +50,7 @@ COLUMNS = {
     "main": "whole network, px",
     "subnets": "mean of all subnets, px",
     "worst": "worst subnet, px",
-    "seconds": "training, s",
+    "pruned_error": "inner channels halved, px",
 }
 
 
@@ -125,7 +125,7 @@ def measured(mode: str, seed: int) -> Run:
         "seed": seed,
         **elastic_errors(network, train_pairs, test_pairs),
         "seconds": round(seconds, 1),
-        "pruned": pruned(network, train_pairs, test_pairs),
+        **pruned(network, train_pairs, test_pairs),
     }
 
 
@@ -153,11 +153,11 @@ def pruned(network: StereoNet, train_pairs: StereoPairs, test_pairs: StereoPairs
     subnet = subnet_of_sizes(network, groups, sizes)
     slim = slimmed(network, groups, subnet)
     return {
-        "groups": len(groups),
-        "parameters": sum(values.numel() for values in slim.parameters()),
-        "parameters_before": sum(values.numel() for values in network.parameters()),
-        "error": subnet_error(slim, (), Subnet(), train_pairs, test_pairs),
-        "error_of_active_subnet": subnet_error(network, groups, subnet, train_pairs, test_pairs),
+        "pruned_groups": len(groups),
+        "pruned_parameters": sum(values.numel() for values in slim.parameters()),
+        "parameters": sum(values.numel() for values in network.parameters()),
+        "pruned_error": subnet_error(slim, (), Subnet(), train_pairs, test_pairs),
+        "active_subnet_error": subnet_error(network, groups, subnet, train_pairs, test_pairs),
     }
 
 

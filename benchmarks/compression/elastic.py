@@ -23,7 +23,6 @@ COLUMNS = {
     "gap": "gap",
     "sampled_gap": "gap within the trained space",
     "forwards": "forward passes a batch",
-    "seconds": "training, s",
 }
 """Of the tables; "gap" is the whole network's accuracy less the mean of all its subnets'."""
 
