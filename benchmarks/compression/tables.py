@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import depth_distillation, elastic
+from . import depth_distillation, elastic, soft_to_hard, sparsification
 from .report import runs_of, table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -16,7 +16,10 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 @dataclass(frozen=True)
 class DocumentedTable:
-    """A table of a page, between ``<!-- RESULTS -->`` and ``<!-- end -->``."""
+    """A table of a page, between ``<!-- RESULTS -->`` and ``<!-- end -->``.
+
+    Of modes for which all its columns were measured.
+    """
 
     page: str
     """Within ``docs/``."""
@@ -26,6 +29,8 @@ class DocumentedTable:
     """Key -> heading."""
     digits: int = 1
     """After the point."""
+    part: str = ""
+    """Follows the file's name in the marker where a page has several tables of it."""
 
     def written_into(self, text: str) -> str:
         """The page's text with the table as the result file has it.
@@ -33,8 +38,12 @@ class DocumentedTable:
         Raises:
             ValueError: if the text has no place for it.
         """
-        start, end = f"<!-- {self.results} -->\n", "<!-- end -->"
-        runs = runs_of(DOCS / "benchmarks" / self.results)
+        start, end = f"<!-- {self.results}{self.part} -->\n", "<!-- end -->"
+        runs = [
+            run
+            for run in runs_of(DOCS / "benchmarks" / self.results)
+            if self.columns.keys() <= run.keys()
+        ]
         found = f"{start}\n{table(runs, self.columns, self.digits)}\n\n{end}"
         pattern = re.escape(start) + r".*?" + re.escape(end)
         text, count = re.subn(pattern, lambda _: found, text, flags=re.DOTALL)
@@ -46,6 +55,15 @@ class DocumentedTable:
 TABLES = (
     DocumentedTable("compression/st.md", "compression_e1.json", elastic.COLUMNS),
     DocumentedTable("compression/gkt.md", "compression_e2.json", elastic.COLUMNS),
+    DocumentedTable("compression/s2hpruner.md", "compression_e3_digits.json", soft_to_hard.COLUMNS),
+    DocumentedTable("compression/stp.md", "compression_e4_digits.json", sparsification.COLUMNS),
+    DocumentedTable(
+        "compression/stp.md",
+        "compression_e4_digits.json",
+        sparsification.NORM_COLUMNS,
+        digits=2,
+        part=" norms",
+    ),
     DocumentedTable("compression.md", "compression_e5.json", depth_distillation.COLUMNS, 2),
 )
 
