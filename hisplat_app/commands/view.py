@@ -64,7 +64,14 @@ class View:
             from hisplat_viewer import ViewerServer
 
             from ..page_files import PageFiles
-            from ..page_scenes import PageScenes, file_scene, page_scene, page_writers
+            from ..page_scenes import (
+                PageScenes,
+                demo_photos,
+                file_scene,
+                page_scene,
+                page_writers,
+                photos_of,
+            )
             from ..reconstruction import choose_device
             from ..reconstruction_session import ReconstructionSession
 
@@ -95,7 +102,9 @@ class View:
         ):
             if request is not None:
                 scene = self._reconstructed(session, request)
-                server.show(page_scene(scene), " + ".join(photo.name for photo in request.photos))
+                title = " + ".join(photo.name for photo in request.photos)
+                photos = demo_photos() if self.demo else photos_of(request)
+                server.show(page_scene(scene), title, photos)
             if opened is not None:
                 server.show(*opened)
             try:
@@ -129,10 +138,13 @@ class View:
             raise ValueError("--demo brings its own photos and cameras.")
         if self.photos.transforms is not None and self.known != CameraOptions():
             raise ValueError(
-                "--transforms brings its cameras: leave out --cameras, --focal, --fov."
+                "--transforms brings its cameras: leave out --cameras, --focal, --fov and "
+                "--distortion."
             )
         if not self.photos.given and not self.demo and self.known != CameraOptions():
-            raise ValueError("--cameras, --focal and --fov describe --left and --right: give them.")
+            raise ValueError(
+                "--cameras, --focal, --fov and --distortion describe --left and --right: give them."
+            )
         if not self.photos.given and not self.demo and self.export is not None:
             raise ValueError("--export needs a scene: give --left and --right, or --demo.")
 
@@ -146,7 +158,9 @@ class View:
             return None
         known = self.known
         cameras = self.photos.transforms or known.cameras
-        return ReconstructionRequest(self.photos.chosen(), cameras, known.focal, known.fov)
+        return ReconstructionRequest(
+            self.photos.chosen(), cameras, known.focal, known.fov, distortion=known.radial()
+        )
 
     def _reconstructed(
         self, session: "ReconstructionSession", request: "ReconstructionRequest"

@@ -17,16 +17,21 @@ from jaxtyping import Bool, Float, Int16
 from torch import Tensor
 
 from .cpu_backend import COST_SQUASH
+from .filling import fit_holds
 from .geometry import Sweep
 from .prior import CANDIDATE_NAMES, EVIDENCE_NAMES
 from .settings import MatchingSettings
 from .torch_consistency import (
     Selection,
+    Surface,
+    color_difference,
     consistency_error,
     make_occlusion_aware,
     other_surfaces,
     partner_color,
+    partner_error,
     select,
+    verdicts_on,
     visibility,
 )
 from .torch_filling import background_planes, distance_to_trusted, fill_by_fit
@@ -76,7 +81,10 @@ def match_scene_torch(
     distance = distance_to_trusted(torch.stack(agrees))
     results = []
     for v in views:
-        described = _describe(first[v], second[v], agrees[v], totals[v], images[v], settings)
+        surfaces = other_surfaces(v, maps, agrees, sweeps, settings)
+        described = _describe(
+            v, first[v], second[v], agrees[v], totals[v], surfaces, images, sweeps, settings
+        )
         described["error"] = errors[v].where(agrees[v], settings.max_consistency_px)
         described["second_pass"] = ~trusted[v] & agrees[v]
         described["trusted_distance"] = 1 - (-distance[v] / 16).exp()
@@ -91,11 +99,14 @@ def _squash_cost(total: Int16[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _describe(
+    view: int,
     first: Selection,
     second: Selection,
     trusted: Bool[Tensor, "height width"],
     total: Int16[Tensor, "height width plane"],
-    photo: Float[Tensor, "3 height width"],
+    surfaces: list[Surface],
+    photos: Float[Tensor, "view 3 height width"],
+    sweeps: list[Sweep],
     settings: MatchingSettings,
 ) -> dict[str, Tensor]:
     """Fills, candidates and costs of one view."""
@@ -103,8 +114,17 @@ def _describe(
     background = background_planes(second.plane, trusted, planes, _BACKGROUND_CELL, settings)
     background = background.repeat_interleave(_BACKGROUND_CELL, 0)
     background = background.repeat_interleave(_BACKGROUND_CELL, 1)
-    fill = fill_by_fit(second.plane, trusted, photo, background, settings).clamp(0, planes - 1)
-    choice = second.plane.where(trusted, fill)
+    fill = fill_by_fit(second.plane, trusted, photos[view], background, settings)
+    fill = fill.clamp(0, planes - 1)
+    fits = fit_holds(
+        verdicts_on(fill, surfaces, sweeps[view]),
+        color_difference(fill, view, photos, sweeps),
+        verdicts_on(second.plane, surfaces, sweeps[view]),
+        color_difference(second.plane, view, photos, sweeps),
+        settings,
+    )
+    fits |= (fill - second.plane).abs() * sweeps[view].step_px < settings.fill_alike_px
+    choice = second.plane.where(trusted | ~fits, fill)
     candidates = torch.stack(
         [choice, first.plane, second.plane, second.runner_up, fill, background]
     )
@@ -148,12 +168,7 @@ def _add_visibility(
     for view, (result, own) in enumerate(zip(results, sweeps, strict=True)):
         surfaces = other_surfaces(view, maps, trusted, sweeps, settings)
         inside, occluded = visibility(maps[view], surfaces, own)
-        colors = [images[view]] + [
-            partner_color(maps[view], there.matrix, own, images[there.other])
-            for there in own.transfers
-        ]
-        mean = torch.stack(colors).sum(0) / len(colors)
-        result["color"] = mean.where(trusted[view], images[view])
+        result["color"] = _mean_color(view, maps, trusted[view], images, sweeps, settings)
         named = {
             "trusted": result["trusted"],
             "consistency": (-((result["error"] / 1.5) ** 2)).exp() * result["trusted"],
@@ -165,3 +180,25 @@ def _add_visibility(
             "occluded": occluded,
         }
         result["evidence"] = torch.stack([named[n].float() for n in EVIDENCE_NAMES])
+
+
+def _mean_color(
+    view: int,
+    maps: list[Tensor],
+    trusted: Bool[Tensor, "height width"],
+    images: Float[Tensor, "view 3 height width"],
+    sweeps: list[Sweep],
+    settings: MatchingSettings,
+) -> Float[Tensor, "3 height width"]:
+    """Mean of a photo and of those whose depth agrees with its own, where it is trusted."""
+    own = sweeps[view]
+    total, count = images[view].clone(), torch.ones_like(maps[view])
+    for there in own.transfers:
+        agrees = trusted
+        if len(own.transfers) > 1:  # else it is this partner that is agreed with
+            error = partner_error(view, there, maps, sweeps, settings)
+            agrees = agrees & (error <= settings.tolerance_px)
+        color = partner_color(maps[view], there.matrix, own, images[there.other])
+        total += color.where(agrees, 0.0)
+        count += agrees
+    return total / count

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int16, UInt8
 from torch import Tensor
 
-from .geometry import Sweep
+from .consistency import CONTRADICTED, HIDDEN, OUTSIDE, SEEN
+from .geometry import Sweep, Transfer
 from .settings import MatchingSettings
 from .sweep_cost import COST_SCALE
 from .torch_volume import chunks
@@ -103,21 +104,31 @@ def consistency_error(
     view: int, maps: list[Tensor], sweeps: list[Sweep], settings: MatchingSettings
 ) -> Float[Tensor, "height width"]:
     """Left-right error in pixels against the view that agrees best, clamped."""
-    own, plane = sweeps[view], maps[view]
-    error = torch.full_like(plane, settings.max_consistency_px)
+    errors = [
+        partner_error(view, there, maps, sweeps, settings) for there in sweeps[view].transfers
+    ]
+    return torch.stack(errors).amin(0)
+
+
+def partner_error(
+    view: int,
+    there: Transfer,
+    maps: list[Tensor],
+    sweeps: list[Sweep],
+    settings: MatchingSettings,
+) -> Float[Tensor, "height width"]:
+    """Left-right error in pixels against one other view, clamped."""
+    own, other, plane = sweeps[view], sweeps[there.other], maps[view]
+    back = next(t for t in other.transfers if t.other == view)
     x, y = pixel_centres(plane)
-    for there in own.transfers:
-        other = sweeps[there.other]
-        back = next(t for t in other.transfers if t.other == view)
-        u, v, _ = transfer(there.matrix, x, y, rho_of(own, plane))
-        inside, index = _frame(u, v, plane)
-        rho = rho_of(other, maps[there.other].reshape(-1)[index])
-        # Through pixel columns and rows, as in the compiled kernel: it rounds.
-        back_u, back_v, _ = transfer(back.matrix, (u - 0.5) + 0.5, (v - 0.5) + 0.5, rho)
-        du, dv = back_u - x, back_v - y
-        distance = (du * du + dv * dv).sqrt()
-        error = torch.minimum(error, distance.where(inside, settings.max_consistency_px))
-    return error
+    u, v, _ = transfer(there.matrix, x, y, rho_of(own, plane))
+    inside, index = _frame(u, v, plane)
+    rho = rho_of(other, maps[there.other].reshape(-1)[index])
+    # Through pixel columns and rows, as in the compiled kernel: it rounds.
+    back_u, back_v, _ = transfer(back.matrix, (u - 0.5) + 0.5, (v - 0.5) + 0.5, rho)
+    du, dv = back_u - x, back_v - y
+    distance = (du * du + dv * dv).sqrt().clamp(max=settings.max_consistency_px)
+    return distance.where(inside, settings.max_consistency_px)
 
 
 @dataclass(frozen=True)
@@ -155,10 +166,6 @@ def other_surfaces(
     return surfaces
 
 
-# Of several views the highest verdict holds.
-_OUTSIDE, _HIDDEN, _SEEN, _CONTRADICTED = 0, 1, 2, 3
-
-
 def _verdicts(
     rho: Float[Tensor, "#rows #width plane"],
     x: Float[Tensor, "width"],
@@ -180,10 +187,10 @@ def _verdicts(
         found = surface.rho_first + surface.rho_step * surface.plane
         ahead = rho * surface.gain * inverse - found.reshape(-1)[index]
         known = surface.trusted.reshape(-1)[index]
-        verdict = torch.full_like(verdicts, _SEEN)
-        verdict[known & (ahead > surface.margin)] = _CONTRADICTED
-        verdict[known & (ahead < -surface.margin)] = _HIDDEN
-        verdict[~(inside & ahead_of_camera)] = _OUTSIDE
+        verdict = torch.full_like(verdicts, SEEN)
+        verdict[known & (ahead > surface.margin)] = CONTRADICTED
+        verdict[known & (ahead < -surface.margin)] = HIDDEN
+        verdict[~(inside & ahead_of_camera)] = OUTSIDE
         verdicts = torch.maximum(verdicts, verdict)
     return verdicts
 
@@ -212,21 +219,49 @@ def make_occlusion_aware(
         verdicts = _verdicts(rho, x, y[rows], surfaces)
         first = cost[rows].short()
         second = torch.full_like(first, neutral)
-        second = ((first + neutral) // 2).where(verdicts == _SEEN, second)
+        second = ((first + neutral) // 2).where(verdicts == SEEN, second)
         expensive = first.clamp(min=neutral) + contradiction
-        second = expensive.where(verdicts == _CONTRADICTED, second)
-        second = (second + bias).clamp(max=255).to(torch.uint8)
+        second = expensive.where(verdicts == CONTRADICTED, second)
+        outside = verdicts == OUTSIDE
+        highest = bias.expand_as(second).masked_fill(outside, 0).amax(-1, keepdim=True)
+        biased = second + torch.minimum(bias, highest).where(outside, bias)
+        second = biased.clamp(max=255).to(torch.uint8)
         choice = (plane[rows] + 0.5).long()
         anchored = anchor[(levels - choice[..., None]).abs()]
         cost[rows] = anchored.where(trusted[rows, :, None], second)
+
+
+def verdicts_on(
+    plane: Float[Tensor, "height width"], surfaces: list[Surface], sweep: Sweep
+) -> UInt8[Tensor, "height width"]:
+    """What the other views say of one hypothesis per pixel."""
+    return _verdicts(rho_of(sweep, plane)[..., None], *pixel_centres(plane), surfaces)[..., 0]
 
 
 def visibility(
     plane: Float[Tensor, "height width"], surfaces: list[Surface], sweep: Sweep
 ) -> tuple[Bool[Tensor, "height width"], Bool[Tensor, "height width"]]:
     """Pixels whose choice falls into another frame, and those that every such view hides."""
-    verdicts = _verdicts(rho_of(sweep, plane)[..., None], *pixel_centres(plane), surfaces)[..., 0]
-    return verdicts != _OUTSIDE, verdicts == _HIDDEN
+    verdicts = verdicts_on(plane, surfaces, sweep)
+    return verdicts != OUTSIDE, verdicts == HIDDEN
+
+
+def color_difference(
+    plane: Float[Tensor, "height width"],
+    view: int,
+    photos: Float[Tensor, "view 3 height width"],
+    sweeps: list[Sweep],
+) -> Float[Tensor, "height width"]:
+    """Mean absolute difference, 0-1, to the photo that fits best; 1 where none shows it."""
+    lowest = torch.ones_like(plane)
+    own = sweeps[view]
+    for there in own.transfers:
+        u, v, _ = transfer(there.matrix, *pixel_centres(plane), rho_of(own, plane))
+        inside, _ = _frame(u, v, plane)
+        color = partner_color(plane, there.matrix, own, photos[there.other])
+        difference = (color - photos[view]).abs().mean(0)
+        lowest = torch.minimum(lowest, difference.where(inside, 1.0))
+    return lowest
 
 
 def partner_color(
