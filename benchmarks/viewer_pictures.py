@@ -136,12 +136,12 @@ def compared(page: Page) -> None:
     """The left photo over the left half."""
     choose(page, "Show", "Colour")
     press(page, "Left")
-    choose(page, "Lay over", "Photo")
+    choose(page, "Compare with", "Photo")
 
 
 def difference(page: Page) -> None:
     """Where it differs from the scene, over the left half."""
-    choose(page, "Lay over", "Difference")
+    choose(page, "Compare with", "Difference")
 
 
 def cropped(page: Page) -> None:
@@ -155,7 +155,7 @@ def dark(page: Page) -> None:
     """The dark page without the box."""
     press(page, "No filters")
     page.get_by_text("Filters", exact=True).click()
-    tick(page, "Page", "Dark")
+    tick(page, "Appearance", "Dark")
 
 
 LOOKS: dict[str, Callable[[Page], None]] = {

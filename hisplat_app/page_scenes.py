@@ -51,7 +51,8 @@ class PageScenes:
         self._session = session
         self._models = offered_models(model)
         sizes = tuple(sorted({size, *SIZES}))
-        self._offer = Offer(tuple(self._models), sizes, size, (_demo(),), MOST_PHOTOS)
+        example = Example("Room with a table", demo_photos())
+        self._offer = Offer(tuple(self._models), sizes, size, (example,), MOST_PHOTOS)
         self._decoding = threading.Lock()  # a photo of 100 megapixels takes a gigabyte
 
     @property
@@ -171,9 +172,27 @@ def page_writers() -> dict[str, SceneWriter]:
     return dict(SCENE_WRITERS)
 
 
-def _demo() -> Example:
+def photos_of(request: ReconstructionRequest) -> PhotoSet | None:
+    """What a request is made of, for the page to go on with; None if it has a file of cameras.
+
+    The page knows of lenses only: another scene of these photos would have other cameras.
+
+    Raises:
+        OSError: if a photo cannot be read.
+    """
+    if request.cameras is not None:
+        return None
+    photos = tuple(
+        Upload(photo.name, photo.read_bytes() if isinstance(photo, Path) else photo.content)
+        for photo in request.photos
+    )
+    return PhotoSet(photos, request.fov_degrees, request.focal_px)
+
+
+def demo_photos() -> PhotoSet:
+    """The bundled pair."""
     cameras = read_cameras(DEMO / "cameras.json")
     photos = tuple(Upload(name, (DEMO / name).read_bytes()) for name in ("left.jpg", "right.jpg"))
     camera = cameras.find(photos[0].name)
     fov = math.degrees(2 * math.atan(camera.width / 2 / camera.fx))
-    return Example("Room with a table", PhotoSet(photos, fov_degrees=fov))
+    return PhotoSet(photos, fov_degrees=fov)

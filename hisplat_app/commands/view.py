@@ -64,7 +64,14 @@ class View:
             from hisplat_viewer import ViewerServer
 
             from ..page_files import PageFiles
-            from ..page_scenes import PageScenes, file_scene, page_scene, page_writers
+            from ..page_scenes import (
+                PageScenes,
+                demo_photos,
+                file_scene,
+                page_scene,
+                page_writers,
+                photos_of,
+            )
             from ..reconstruction import choose_device
             from ..reconstruction_session import ReconstructionSession
 
@@ -95,7 +102,9 @@ class View:
         ):
             if request is not None:
                 scene = self._reconstructed(session, request)
-                server.show(page_scene(scene), " + ".join(photo.name for photo in request.photos))
+                title = " + ".join(photo.name for photo in request.photos)
+                photos = demo_photos() if self.demo else photos_of(request)
+                server.show(page_scene(scene), title, photos)
             if opened is not None:
                 server.show(*opened)
             try:

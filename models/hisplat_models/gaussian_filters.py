@@ -1,5 +1,6 @@
 """Which Gaussians of a scene are wanted: by level, opacity, size and place."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +22,14 @@ class CropBox:
 
     world_to_box: Float[Tensor, "4 4"]
     half_size: Float[Tensor, "3"]
+
+    @staticmethod
+    def between(lowest: Sequence[float], highest: Sequence[float]) -> "CropBox":
+        """The box along the world's axes with these corners, three numbers each."""
+        low, high = torch.tensor(lowest), torch.tensor(highest)
+        world_to_box = torch.eye(4)
+        world_to_box[:3, 3] = -(low + high) / 2
+        return CropBox(world_to_box, (high - low) / 2)
 
     def contains(self, points: Float[Tensor, "*n 3"]) -> Bool[Tensor, "*n"]:
         """Which points lie in the box or on its sides."""
@@ -51,6 +60,22 @@ class Filters:
 def sizes(gaussians: Gaussians) -> Float[Tensor, "*batch n"]:
     """The largest standard deviation of each Gaussian, world units."""
     return gaussians.scales.amax(dim=-1)
+
+
+def size_limits(
+    ordered: Float[Tensor, "n"], low_percent: int | float, high_percent: int | float
+) -> tuple[float, float]:
+    """The sizes between which Gaussians are neither among the smallest nor among the largest.
+
+    Args:
+        ordered: All sizes, smallest first; at least one.
+        low_percent: Share of the smallest, 0 to 100; 0 leaves out none.
+        high_percent: Share of all but the largest, likewise; 100 leaves out none.
+    """
+    last = len(ordered) - 1
+    low = 0.0 if low_percent == 0 else ordered[round(last * low_percent / 100)].item()
+    high = float("inf") if high_percent == 100 else ordered[round(last * high_percent / 100)].item()
+    return low, max(low, high)
 
 
 def kept(gaussians: Gaussians, filters: Filters) -> Bool[Tensor, "*batch n"]:

@@ -94,6 +94,20 @@ def test_export_takes_a_part(scene_file: Path):
     assert read_scene(part).count == 24 * 24
 
 
+def test_export_filters_like_the_page(scene_file: Path):
+    part = scene_file.with_name("part.ply")
+    whole = read_scene(scene_file)
+    box = ["--box", -0.2, -5, 0, 0.3, 5, 4]
+    assert run("export", scene_file, "--output", part, *box, "--scale", 2) == 0
+    gaussians = read_scene(part)
+    x, _, z = whole.means.T
+    inside = whole[(x >= -0.2) & (x <= 0.3) & (z <= 4)]
+    torch.testing.assert_close(gaussians.means, inside.means)
+    torch.testing.assert_close(gaussians.scales, 2 * inside.scales)
+    assert run("export", scene_file, "--output", part, "--sizes", 0, 40) == 0
+    assert read_scene(part).level.unique().tolist() == [2]  # the near wall
+
+
 def test_export_cuts_harmonics(scene_file: Path):
     scene = read_scene(scene_file)
     colorful = replace(scene, harmonics=torch.randn(scene.count, 16, 3) * 0.1)
@@ -212,6 +226,12 @@ def test_an_interrupted_video_leaves_nothing(
         (["export", "SCENE", "--cameras-out", "a.json"], "belong together"),
         (["export", "SCENE", "--output", "HERE/a.spz", "--min-opacity", "1"], "None of the 1152"),
         (["export", "SCENE", "--output", "HERE/a.spz", "--min-opacity", "2"], "from 0 to 1"),
+        (["export", "SCENE", "--output", "HERE/a.spz", "--sizes", "60", "40"], "LOW < HIGH"),
+        (["export", "SCENE", "--output", "HERE/a.spz", "--scale", "0"], "--scale above 0"),
+        (
+            ["export", "SCENE", "--output", "HERE/a.spz", "--box", *"012312"],
+            "second corner above the first",
+        ),
         (["export", "HERE/gone.ply", "--output", "HERE/a.spz"], "There is no scene"),
         (["render", "SCENE", "--output", "HERE/one.png"], "2 views are to be drawn"),
         (["render", "SCENE", "--output", "no/v.mp4"], "does not exist"),

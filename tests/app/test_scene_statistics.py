@@ -33,7 +33,7 @@ def test_page_gets_a_confidence_per_gaussian_and_the_figures_of_the_report():
     rows = dict(report_statistics(made.report))
     assert f"{made.gaussians.count:,}" in rows["Gaussians"]
     assert rows["of them used"] == f"{made.report.camera_quality['inliers']:.4g}"
-    assert "Time in all" in rows
+    assert "Time: in all" in rows
     assert scene.statistics == report_statistics(made.report)
 
     from_file = dict(file_statistics(made.gaussians))

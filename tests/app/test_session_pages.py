@@ -6,6 +6,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ import torch
 from PIL import Image
 
 from benchmarks.load import Answer, Crowd, Load
-from hisplat_app import reconstruction_session
-from hisplat_app.page_scenes import INTERNAL_ERROR, PageScenes, offered_models
-from hisplat_app.reconstruction_session import ReconstructionSession
+from hisplat_app import page_scenes, reconstruction_session
+from hisplat_app.page_scenes import INTERNAL_ERROR, PageScenes, offered_models, photos_of
+from hisplat_app.reconstruction_session import ReconstructionRequest, ReconstructionSession
+from hisplat_data_tools.images import Photo, load_photo
 from hisplat_viewer import PhotoSet, SceneSource, Upload
 
 SIZE = 64
@@ -158,6 +160,33 @@ def test_a_photo_that_would_fill_the_memory_is_refused(scenes: PageScenes):
     bomb += chunk(b"IDAT", zlib.compress(bytes(1_000_000))) + chunk(b"IEND", b"")
     with pytest.raises(ValueError, match="too large"):
         scenes.thumbnail(Upload("bomb.png", bomb), 160)
+
+
+def test_one_photo_is_decoded_at_a_time(
+    scenes: PageScenes, pair: PhotoSet, monkeypatch: pytest.MonkeyPatch
+):
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(content: bytes, name: str) -> Photo:
+        begun.release()
+        assert go_on.wait(WAIT_S)
+        return load_photo(content, name)
+
+    monkeypatch.setattr(page_scenes, "load_photo", slow)
+    with ThreadPoolExecutor() as browsers:
+        thumbnails = [browsers.submit(scenes.thumbnail, photo, 160) for photo in pair.photos]
+        assert begun.acquire(timeout=WAIT_S)
+        assert not begun.acquire(timeout=0.3)
+        go_on.set()
+        assert [t.result(WAIT_S).shape for t in thumbnails] == [(120, 160, 3)] * 2
+
+
+def test_photos_of_the_command_line_can_be_gone_on_with(pair: PhotoSet, tmp_path: Path):
+    paths = tuple(tmp_path / photo.name for photo in pair.photos)
+    for path, photo in zip(paths, pair.photos, strict=True):
+        path.write_bytes(photo.content)
+    assert photos_of(ReconstructionRequest(paths, fov_degrees=59.5)) == pair
+    assert photos_of(ReconstructionRequest(paths, cameras=tmp_path / "cameras.json")) is None
 
 
 class OpenedFiles:

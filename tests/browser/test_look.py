@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from hisplat_app.page_scenes import file_scene, page_scene
 from hisplat_app.reconstruction import reconstruct
 from hisplat_models.config import PRESETS
+from hisplat_models.gaussians import quaternions_to_matrices
 from hisplat_models.network import HiSplat
 from hisplat_viewer import Scene, ViewerServer
 from tests.no_scenes import NoScenes
@@ -75,6 +76,24 @@ def enter(page: Page, label: str, number: str) -> None:
     field.press("Enter")
 
 
+def camera_on_screen(page: Page, server: ViewerServer, photo: int) -> tuple[float, float]:
+    """Where the middle of a photo is that a camera is drawn with."""
+    number = max(server._panels)
+    view, eye = server._panels[number]._look.view, server._server.get_clients()[number].camera
+    assert view is not None
+    pose, handle = view.eye._poses[photo], view._frustums._handles[photo]
+    # viser's frustums all have the volume of a cube.
+    height = np.tan(pose.fov_y / 2)
+    width = height * handle.aspect
+    length = handle.scale / np.cbrt(width * height / 3)
+    turn = quaternions_to_matrices(torch.from_numpy(eye.wxyz)).numpy()
+    x, y, z = turn.T @ (pose.position + length * pose.forward - eye.position)
+    window = page.viewport_size
+    assert window is not None
+    focal_px = window["height"] / 2 / np.tan(eye.fov / 2)
+    return window["width"] / 2 + focal_px * x / z, window["height"] / 2 + focal_px * y / z
+
+
 def splats(page: Page) -> np.ndarray:
     return settled(page, lambda p: p.std() > 0.05, "splats")
 
@@ -92,6 +111,17 @@ def test_first_view_is_that_of_the_left_photo(page: Page):
     keep_screenshot(page, "look_overview")
     press(page, "Reset view")
     settled(page, lambda p: difference(p, shown) < 5e-3, "the first view again")
+    enter(page, "Field of view (°)", "90")
+    changed(page, shown, "a wider view")
+
+
+def test_click_on_a_camera_goes_there(page: Page, server: ViewerServer):
+    first = splats(page)
+    press(page, "Overview")
+    changed(page, first, "the overview")
+    page.mouse.click(*camera_on_screen(page, server, 0))
+    page.get_by_text("Left photo and what is shown: PSNR").wait_for()
+    settled(page, lambda p: difference(p, first) < 5e-3, "what the left photo shows")
 
 
 def test_levels_alone_together_and_one_after_the_other(page: Page, scene: Scene):
@@ -134,7 +164,7 @@ def test_standing_at_a_photo_compares_it_with_the_scene(page: Page):
     whole = score.inner_text()
     before = picture(page)
     expected, inside = photo_in_window(page, PAIR[1])
-    choose(page, "Lay over", "Photo")
+    choose(page, "Compare with", "Photo")
     page.get_by_text("Covered (%)").wait_for()
     over = settled(
         page,
@@ -145,11 +175,11 @@ def test_standing_at_a_photo_compares_it_with_the_scene(page: Page):
     )
     assert difference(over, before) > 1e-3
     keep_screenshot(page, "look_photo_over")
-    choose(page, "Lay over", "Difference")
+    choose(page, "Compare with", "Difference")
     dark = changed(page, over, "the difference")
     assert dark.mean() < over.mean()
     keep_screenshot(page, "look_difference_over")
-    choose(page, "Lay over", "Nothing")
+    choose(page, "Compare with", "Nothing")
     press(page, "Coarse")
     expect(page.get_by_text(whole)).to_have_count(0)
     score.wait_for()
@@ -164,6 +194,22 @@ def test_filters_leave_out_and_come_back(page: Page, scene: Scene):
     everything = page.get_by_text(f"{total:,} of {total:,} Gaussians are shown.")
     page.get_by_text("Filters", exact=True).click()
     everything.wait_for()
+    enter(page, "Opacity ≥", "0.9")
+    everything.wait_for(state="hidden")
+    enter(page, "Opacity ≥", "0")
+    everything.wait_for()
+    largest = page.locator(".multi-slider-thumb:visible").last.bounding_box()
+    assert largest is not None
+    page.mouse.move(largest["x"] + largest["width"] / 2, largest["y"] + largest["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(largest["x"] - 20, largest["y"] + largest["height"] / 2, steps=3)
+    page.mouse.up()
+    everything.wait_for(state="hidden")
+    press(page, "No filters")
+    everything.wait_for()
+    enter(page, "Scale", "0.3")
+    changed(page, whole, "smaller Gaussians")
+    enter(page, "Scale", "1")
     box(page, "Points").check()
     points = changed(page, whole, "points")
     keep_screenshot(page, "look_points")
@@ -180,11 +226,11 @@ def test_filters_leave_out_and_come_back(page: Page, scene: Scene):
     settled(page, lambda p: difference(p, whole) < 5e-3, "everything again")
 
 
-def test_dark_page(page: Page):
-    splats(page)
+def test_dark_page_and_own_background(page: Page):
+    plain = splats(page)
     panel = page.get_by_text("HiSplat", exact=True)
     light = panel.evaluate("e => getComputedStyle(e).color")
-    page.get_by_text("Page", exact=True).click()
+    page.get_by_text("Appearance", exact=True).click()
     box(page, "Dark").check()
     page.wait_for_function(
         "light => [...document.querySelectorAll('*')].some(e => e.textContent === 'HiSplat'"
@@ -192,6 +238,16 @@ def test_dark_page(page: Page):
         arg=light,
     )
     keep_screenshot(page, "look_dark")
+    page.get_by_text("Filters", exact=True).click()
+    box(page, "Points").check()
+    press(page, "Coarse")
+    dots = changed(page, plain, "dots of the coarse level, with much between them")
+    box(page, "Own background").check()
+    color = page.locator(".mantine-ColorInput-input")
+    color.fill("rgb(0, 255, 0)")
+    color.press("Enter")
+    green = changed(page, dots, "another background")
+    assert (green == (0, 1, 0)).all(axis=-1).mean() > 0.3
 
 
 def test_phone_shows_scene_and_controls(browser: Browser, server: ViewerServer):
@@ -204,11 +260,14 @@ def test_phone_shows_scene_and_controls(browser: Browser, server: ViewerServer):
     reset.wait_for()
     page.wait_for_timeout(3000)
     keep_screenshot(page, "look_phone")
-    place = reset.bounding_box()
+    place, title = reset.bounding_box(), page.get_by_text("HiSplat", exact=True)
     assert place is not None
     assert 0 <= place["x"]
-    assert place["x"] + place["width"] <= 390
-    page.get_by_text("HiSplat", exact=True).click()  # folds the sheet
+    assert 300 < place["width"] <= 390 - place["x"]
+    top = title.bounding_box()
+    assert top is not None
+    assert top["y"] > 844 / 2, "the controls hide more than half of the scene"
+    title.click()  # folds the sheet
     reset.wait_for(state="hidden")
     page.wait_for_timeout(3000)
     keep_screenshot(page, "look_phone_folded")

@@ -29,6 +29,9 @@ def test_two_photos_become_splats_that_can_be_looked_at_and_saved(page: Page, tm
     shown = settled(page, lambda p: difference(p, empty) > 0.05, "splats")
     keep_screenshot(page, "demo")
     assert shown.std(axis=(0, 1)).min() > 0.02, "the splats are one flat colour"
+    page.get_by_text("About this scene", exact=True).click()
+    for row in ("Depth agreed on", "Matching points", "Time: matching the photos", "Time: in all"):
+        page.get_by_role("cell", name=row, exact=True).wait_for()
     page.get_by_role("button", name="Left", exact=True).click()
     expected, inside = photo_in_window(page, PAIR[0])
     left = settled(page, lambda p: likeness(p[inside], expected[inside]) > 0.8, "the left photo")

@@ -198,7 +198,7 @@ def test_short_video_is_made(page: Page, scene: Scene, tmp_path: Path):
     page.get_by_text("video.mp4 has").wait_for()
 
 
-def test_video_flies_through_keyframes(page: Page, tmp_path: Path):
+def test_video_flies_through_keyframes(page: Page, scene: Scene, tmp_path: Path):
     unfold(page, "Video")
     field(page, "Seconds").fill("0.2")
     field(page, "Long side (px)").fill("64")
@@ -209,6 +209,11 @@ def test_video_flies_through_keyframes(page: Page, tmp_path: Path):
         page.get_by_text(place, exact=True).click()
         page.get_by_role("button", name="Add keyframe here").click()
         page.get_by_text(f"{count} keyframe").wait_for()
+    saved = read_cameras(download(page, "Download keyframes", tmp_path)).images
+    assert scene.cameras is not None
+    for keyframe, expected in zip(saved, scene.cameras.camera_to_world, strict=True):
+        np.testing.assert_allclose(keyframe.camera_to_world, expected, atol=1e-3)
+        assert (keyframe.width, keyframe.height) == (64, 42)  # as the window is
     choose(page, "Video format", ".gif")
     frames = video_frames(download(page, "Make video", tmp_path))
     assert len(frames) == 6

@@ -101,6 +101,7 @@ def test_a_third_photo_is_added(page: Page):
     more = page.get_by_role("button", name="One more photo")
     expect(more).to_be_hidden()
     choose_pair(page, *PAIR)
+    page.get_by_text("More photos", exact=True).click()
     upload(page, "One more", DEMO / "middle.jpg")
     remove = page.get_by_role("button", name="Remove the last one")
     remove.wait_for()
@@ -111,6 +112,19 @@ def test_a_third_photo_is_added(page: Page):
     keep_screenshot(page, "three_photos")
     remove.click()
     expect(remove).to_be_hidden()
+
+
+def test_a_known_lens_is_used(page: Page):
+    choose_pair(page, *PAIR)
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_role("combobox", name="Lens", exact=True).click()
+    page.get_by_role("option", name="Field of view (°)", exact=True).click()
+    value = page.get_by_label("Field of view (°)", exact=True).locator("visible=true").last
+    value.fill("61")
+    value.press("Enter")
+    press(page, "Reconstruct")
+    status(page, SUMMARY)
+    status(page, "with the given focal length")
 
 
 def test_scenes_are_kept_to_go_back_to(page: Page):

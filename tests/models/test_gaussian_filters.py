@@ -3,7 +3,14 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from hisplat_models.gaussian_filters import CropBox, Filters, filtered, kept, sizes
+from hisplat_models.gaussian_filters import (
+    CropBox,
+    Filters,
+    filtered,
+    kept,
+    size_limits,
+    sizes,
+)
 from hisplat_models.gaussians import Gaussians, quaternions_to_matrices
 
 COUNT = 300
@@ -40,12 +47,29 @@ def test_each_filter_keeps_what_it_says(gaussians: Gaussians):
     assert size.max() <= 0.7
 
 
+def test_shares_of_sizes_leave_out_as_many(gaussians: Gaussians):
+    ordered = sizes(gaussians).sort().values
+    assert kept(gaussians, Filters(sizes=size_limits(ordered, 0, 100))).all()
+    for low, high in ((0, 75), (20, 100), (10, 60)):
+        left = int(kept(gaussians, Filters(sizes=size_limits(ordered, low, high))).sum())
+        assert left == pytest.approx(COUNT * (high - low) / 100, abs=1)
+    assert size_limits(ordered[:1], 30, 30) == (ordered[0].item(), ordered[0].item())
+
+
 def test_filters_together_keep_what_each_keeps(gaussians: Gaussians):
     parts = {"levels": frozenset({1}), "min_opacity": 0.3, "sizes": (0.2, 0.9)}
     each = [kept(gaussians, Filters(**{name: value})) for name, value in parts.items()]
     together = kept(gaussians, Filters(**parts))
     assert torch.equal(together, each[0] & each[1] & each[2])
     assert 0 < together.sum() < min(int(mask.sum()) for mask in each)
+
+
+def test_box_between_corners_is_the_one_around_their_middle(gaussians: Gaussians):
+    box = CropBox.between((-0.5, 0.0, -1.0), (1.0, 0.7, 0.1))
+    x, y, z = gaussians.means.T
+    expected = (x >= -0.5) & (x <= 1) & (y >= 0) & (y <= 0.7) & (z >= -1) & (z <= 0.1)
+    assert torch.equal(box.contains(gaussians.means), expected)
+    assert 0 < expected.sum() < COUNT
 
 
 def test_box_turns_and_moves_with_the_scene(gaussians: Gaussians):

@@ -185,6 +185,22 @@ def test_mean_color_comes_from_both_photos():
     assert difference == pytest.approx(-0.01, abs=2e-3)
 
 
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_a_photo_that_does_not_see_a_pixel_gives_it_no_color(backend):
+    cameras = cameras_in_a_row(views=3, baseline=0.25)
+    images, depth = photograph(TWO_PLANES, cameras)
+    prior = match_views(images, cameras, backend=backend)
+    points = cameras.positions[0, 0] + depth[0, 0][..., None] * cameras.rays(HEIGHT, WIDTH)[0, 0]
+    x, y, z = cameras[0, 2].project(points.flatten(0, 1)).unflatten(0, depth.shape[-2:]).unbind(-1)
+    column, row = (x * WIDTH).long().clamp(0, WIDTH - 1), (y * HEIGHT).long().clamp(0, HEIGHT - 1)
+    hidden = (depth[0, 2][row, column] < z - 0.5) & (x > 0) & (x < 1)
+    found = 1 / prior.inverse_depth[0, 0]
+    hidden &= prior.trusted[0, 0] & ((found - depth[0, 0]).abs() < 0.2)
+    assert hidden.sum() > 30
+    difference = (prior.color[0, 0] - images[0, 0])[:, hidden].abs()
+    assert difference.mean() < 0.02
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
     [((1, 1, 3, 64, 96), "two views"), ((1, 2, 3, 60, 96), "multiples of 8")],

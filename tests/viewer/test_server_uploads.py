@@ -223,3 +223,22 @@ def test_cancelling_withdraws_and_says_so(server: ViewerServer, source: Recorder
     visitor.press(visitor.panel._photos._cancel)
     until(lambda: "Cancelled." in visitor.status, "the end")
     until(lambda: len(source.withdrawn) == 1, "the withdrawal")
+
+
+def test_photos_of_a_scene_shown_at_the_start_are_there_to_go_on_with(
+    server: ViewerServer, source: Recorder, scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    requests: list[PhotoSet] = []
+    monkeypatch.setattr(source, "request", lambda client, photos, listener: requests.append(photos))
+    early = Visitor(server)
+    early.upload(b"own", 0, "own.jpg")
+    until(lambda: "other photo" in early.status, "the photo")
+    photos = PhotoSet((Upload("a.jpg", b"a"), Upload("b.jpg", b"b")), focal_px=700.0)
+    server.show(scene, "a scene", photos)
+    late = Visitor(server)
+    until(lambda: late.panel.has_scene, "the scene")
+    late.press(late.panel._photos._start)
+    until(lambda: bool(requests), "the request")
+    assert requests == [photos]
+    uploads = [slot.upload for slot in early.panel._photos._photos._slots]
+    assert uploads == [Upload("own.jpg", b"own"), None]

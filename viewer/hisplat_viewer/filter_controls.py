@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
 import viser
 
-from hisplat_models.gaussian_filters import Filters, sizes
+from hisplat_models.gaussian_filters import Filters, size_limits, sizes
 
 from .paragraphs import paragraph
 from .scene import Scene
@@ -28,7 +29,7 @@ class FilterControls:
     def __init__(self, client: viser.ClientHandle, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._view: SceneView | None = None
-        self._sorted_sizes = np.zeros(1)
+        self._sorted_sizes = torch.zeros(1)
         gui = client.gui
         with gui.add_folder("Filters", expand_by_default=False):
             self._opacity = gui.add_slider("Opacity ≥", 0.0, 1.0, 0.01, 0.0)
@@ -47,7 +48,7 @@ class FilterControls:
                 "Box size", WHOLE_BOX, min=SMALLEST_BOX, max=LARGEST_BOX, step=0.02, visible=False,
                 hint="Width, height and depth; 1 is nearly the whole scene",
             )  # fmt: skip
-            reset = gui.add_button("No filters", icon=viser.Icon.FILTER_OFF)
+            reset = gui.add_button("No filters", icon=viser.Icon.FILTER_OFF, color="gray")
             self._count = gui.add_html("")
         for control in (
             self._opacity,
@@ -64,7 +65,7 @@ class FilterControls:
     def attach(self, view: SceneView, scene: Scene) -> None:
         """The scene that is filtered from now on."""
         self._view = view
-        self._sorted_sizes = np.sort(sizes(scene.gaussians).numpy())
+        self._sorted_sizes = sizes(scene.gaussians).sort().values
         self._confidence.visible = scene.confidence is not None
         view.crop.on_moved(self._changed)
         self._show_box()
@@ -84,16 +85,12 @@ class FilterControls:
         self._count.content = paragraph(f"{shown:,} of {total:,} Gaussians are shown.")
 
     def _filters(self) -> Filters:
-        low, high = self._sizes.value
-        last = len(self._sorted_sizes) - 1
-        smallest = 0.0 if low == 0 else float(self._sorted_sizes[round(last * low / 100)])
-        largest = np.inf if high == 100 else float(self._sorted_sizes[round(last * high / 100)])
         box = None
         if self._crop.value and self._view is not None:
             box = self._view.crop.box(self._view.frame, np.array(self._box_size.value))
         return Filters(
             min_opacity=self._opacity.value,
-            sizes=(smallest, max(smallest, largest)),
+            sizes=size_limits(self._sorted_sizes, *self._sizes.value),
             box=box,
             scale=self._scale.value,
         )

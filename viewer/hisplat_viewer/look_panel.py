@@ -48,7 +48,7 @@ class LookPanel:
         with self._folder:
             self._shade = gui.add_dropdown("Show", tuple(SHADES), hint="What the colours mean")
             self._filters = FilterControls(client, self._look_changed)
-            with gui.add_folder("Page", expand_by_default=False):
+            with gui.add_folder("Appearance", expand_by_default=False):
                 self._dark = gui.add_checkbox("Dark", False)
                 self._own_background = gui.add_checkbox("Own background", False)
                 self._background = gui.add_rgb("Background", LIGHT_BACKGROUND, visible=False)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import viser
 
-from .exchange import SceneSource, SceneWriter
+from .exchange import PhotoSet, SceneSource, SceneWriter
 from .history_panel import HistoryPanel
 from .look_panel import LookPanel
 from .photos_panel import PhotosPanel
@@ -50,8 +50,13 @@ class Panel:
         """Whether anything is shown."""
         return self._scene is not None
 
-    def show(self, scene: Scene, title: str) -> None:
+    def show(self, scene: Scene, title: str, photos: PhotoSet | None = None) -> None:
         """Replaces what is shown, and keeps it in the history by this title.
+
+        Args:
+            scene: What to show.
+            title: Its name in the history.
+            photos: What it was made of, to make it anew otherwise; None if they are here already.
 
         Raises:
             ValueError: if there is nothing to show.
@@ -59,6 +64,8 @@ class Panel:
         with self._lock:
             self._replace(scene, keep_eye=self._previewing)
             self._history.add(scene, title)
+            if photos is not None:
+                self._photos.offer(photos)
 
     def close(self) -> None:
         """The browser has left: nothing more is asked for, expected or kept."""

@@ -56,7 +56,7 @@ class PhotoSlots:
         )
         self._swap.on_click(self._swapped)
         # Upload buttons cannot be hidden, but folders can.
-        with gui.add_folder("More photos", visible=False) as self._further:
+        with gui.add_folder("More photos", expand_by_default=False, visible=False) as self._further:
             self._more = _upload_button(gui, "One more photo")
             self._more.on_upload(self._more_chosen)
             self._buttons.append(self._more)
@@ -64,6 +64,11 @@ class PhotoSlots:
                 "Remove the last one", icon=viser.Icon.MINUS, color="gray", visible=False
             )
             self._remove.on_click(self._last_removed)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no photo yet."""
+        return all(slot.upload is None for slot in self._slots)
 
     @property
     def uploads(self) -> tuple[Upload, ...] | None:

@@ -67,6 +67,11 @@ class PhotosPanel:
         self._start.on_click(self._started)
         self._cancel.on_click(self._cancelled)
 
+    def offer(self, photos: PhotoSet) -> None:
+        """Puts photos there unless the browser has own ones; the caller holds the lock."""
+        if self._photos.empty and not self._closed:
+            self._fill(photos)
+
     def say(self, text: str, warnings: Sequence[str] = ()) -> None:
         """Replaces the status unless a request is under way; the caller holds the lock."""
         if self._awaited is None:
@@ -168,19 +173,23 @@ class PhotosPanel:
         self._ask(self._chosen_photos)
 
     def _example_chosen(self, example: Example, event: viser.GuiEvent) -> None:
-        photos = example.photos
-
         def chosen() -> PhotoSet:
-            self._photos.fill(photos.photos)
-            self._start.disabled = False
-            if photos.fov_degrees is not None:
-                self._lens.value = LENS_FOV
-                self._lens_value.visible = True
-                self._lens_value.label = LENS_FOV
-                self._lens_value.value = photos.fov_degrees
-            return photos
+            self._fill(example.photos)
+            return example.photos
 
         self._ask(chosen)
+
+    def _fill(self, photos: PhotoSet) -> None:
+        """Takes photos that were not uploaded, with what is known of their lens."""
+        self._photos.fill(photos.photos)
+        self._start.disabled = False
+        if photos.fov_degrees is not None:
+            self._lens.value = self._lens_value.label = LENS_FOV
+            self._lens_value.value = photos.fov_degrees
+        elif photos.focal_px is not None:
+            self._lens.value = self._lens_value.label = LENS_FOCAL
+            self._lens_value.value = photos.focal_px
+        self._lens_value.visible = self._lens.value != LENS_AUTOMATIC
 
     def _chosen_photos(self) -> PhotoSet | None:
         uploads = self._photos.uploads

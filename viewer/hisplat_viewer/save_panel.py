@@ -138,6 +138,9 @@ class SavePanel:
         with self._videos:
             self._video = VideoControls(self._client, self._lock, self._here)
             self._add_button("Make video", partial(self._make_video, saver), viser.Icon.MOVIE)
+            self._video.show_with_keyframes(
+                self._add_button("Download keyframes", partial(self._keyframe_file, saver))
+            )
 
     def _add_button(
         self,
@@ -201,6 +204,11 @@ class SavePanel:
         here, aspect = self._viewpoint(view), self._client.camera.aspect
         plan = self._video.plan(view, here, aspect, self._look.background)
         return f"video{plan.ending}", lambda told: saver.video(gaussians, plan, told)
+
+    def _keyframe_file(self, saver: SceneSaver, view: SceneView) -> Order:
+        gaussians = view.scene.gaussians
+        keyframes = self._video.keyframe_cameras(self._client.camera.aspect)
+        return "keyframes.json", lambda _: saver.camera_file(keyframes, gaussians, "cameras.json")
 
     def _gaussians(self, view: SceneView) -> Gaussians:
         gaussians = view.filtered() if self._part.value == AS_SHOWN else view.scene.gaussians

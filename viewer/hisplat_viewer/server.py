@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 import viser
 
-from .exchange import SceneSource, SceneWriter
+from .exchange import PhotoSet, SceneSource, SceneWriter
 from .gate import MOST_BROWSERS, Gate, guarded, is_local, new_token
 from .panel import Panel
 from .saving import SceneSaver
 from .scene import Scene
-from .theme import set_theme
+from .theme import set_theme, widen_phone_sheet
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class ViewerServer:
         self._source = source
         self._writers = dict(writers)
         self._saver = saver
-        self._start_scene: tuple[Scene, str] | None = None
+        self._start_scene: tuple[Scene, str, PhotoSet | None] | None = None
         self._panels: dict[int, Panel] = {}
         self._gone: set[int] = set()  # browsers that left before they had a panel
         self._lock = threading.Lock()  # guards the three fields above
@@ -75,6 +75,7 @@ class ViewerServer:
                 'nobody could be kept out. Use another: pip install "hisplat-app[viewer]"'
             )
         set_theme(self._server.gui)
+        widen_phone_sheet(self._server.gui)
         self._server.scene.set_up_direction("-y")
         self._server.scene.world_axes.visible = False
         self._server.initial_camera.position = (0.0, 0.0, -1.0)
@@ -97,13 +98,21 @@ class ViewerServer:
         host = self._server.get_host()
         return self._address(socket.gethostname() if host in ("0.0.0.0", "::") else host)
 
-    def show(self, scene: Scene, title: str = "First scene") -> None:
-        """Shows the scene to everybody who comes, and to those here who have none yet."""
+    def show(
+        self, scene: Scene, title: str = "First scene", photos: PhotoSet | None = None
+    ) -> None:
+        """Shows the scene to everybody who comes, and to those here who have none yet.
+
+        Args:
+            scene: What to show.
+            title: Its name in the history.
+            photos: What the source can make it of, for everybody to go on with; None if it cannot.
+        """
         with self._lock:
-            self._start_scene = (scene, title)
+            self._start_scene = (scene, title, photos)
             waiting = [panel for panel in self._panels.values() if not panel.has_scene]
         for panel in waiting:
-            panel.show(scene, title)
+            panel.show(scene, title, photos)
 
     def wait(self) -> None:
         """Returns when the server is stopped."""

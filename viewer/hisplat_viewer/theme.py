@@ -4,6 +4,14 @@ import numpy as np
 import viser
 
 BRAND_COLOR = (36, 99, 165)
+PHONE_SHEET = """<style>
+@media (max-width: 36em) {
+  [style*="width: 20em"]:not([class*="Notifications"]) { width: 100% !important }
+  [style*="max-height: 60%"] { max-height: 45% !important }
+}
+</style>"""
+"""viser's sheet of controls on a phone is narrow and high; across, it leaves more of the scene. Its
+styles have no names, so these are told by their values; a browser test watches that they fit."""
 
 
 def set_theme(gui: viser.GuiApi, dark: bool = False) -> None:
@@ -11,6 +19,11 @@ def set_theme(gui: viser.GuiApi, dark: bool = False) -> None:
     gui.configure_theme(
         show_logo=False, show_share_button=False, brand_color=BRAND_COLOR, dark_mode=dark
     )
+
+
+def widen_phone_sheet(gui: viser.GuiApi) -> None:
+    """Gives the controls the whole width of a phone, and the scene more than half of its height."""
+    gui.add_html(PHONE_SHEET)
 
 
 def set_background(client: viser.ClientHandle, color: tuple[int, int, int] | None) -> None:

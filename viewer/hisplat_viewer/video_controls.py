@@ -6,7 +6,7 @@ from collections.abc import Callable
 import viser
 
 from .paragraphs import paragraph
-from .saving import Color, PathName, VideoEnding, VideoPlan
+from .saving import Color, PathName, PhotoCameras, VideoEnding, VideoPlan
 from .scene import Scene
 from .scene_view import SceneView
 from .viewpoint import Viewpoint, cameras_at, checked_side, picture_size
@@ -47,8 +47,11 @@ class VideoControls:
             "Path", tuple(PATHS), hint="Wobble and orbit start from where you are now"
         )
         self._add = gui.add_button("Add keyframe here", icon=viser.Icon.PLUS, visible=False)
-        self._clear = gui.add_button("Clear keyframes", icon=viser.Icon.TRASH, visible=False)
+        self._clear = gui.add_button(
+            "Clear keyframes", icon=viser.Icon.TRASH, color="gray", visible=False
+        )
         self._count = gui.add_html("", visible=False)
+        self._of_keyframes: list[viser.GuiButtonHandle] = [self._add, self._clear]
         self._seconds = gui.add_number("Seconds", SECONDS, min=0.1, max=MOST_SECONDS, step=0.1)
         self._side = gui.add_number("Long side (px)", SIDE, min=16, max=LARGEST_SIDE, step=1)
         self._ending = gui.add_dropdown("Video format", ENDINGS)
@@ -88,14 +91,12 @@ class VideoControls:
         seconds = float(self._seconds.value)
         if not 0 < seconds <= MOST_SECONDS:
             raise ValueError(f"Expected a video of at most {MOST_SECONDS:g} s, got {seconds:g}.")
-        if path == "keyframes" and len(self._keyframes) < 2:
-            raise ValueError("Add at least two keyframes: go to a place, press the button, go on.")
         scene = view.scene
         if path == "between" and scene.cameras is not None and scene.photos is not None:
             aspect = scene.photos.shape[-1] / scene.photos.shape[-2]
             cameras = scene.cameras[[0, -1]]
         else:
-            cameras = cameras_at(self._keyframes if path == "keyframes" else [here], aspect)
+            cameras = cameras_at(self._flown() if path == "keyframes" else [here], aspect)
         return VideoPlan(
             path,
             cameras,
@@ -104,6 +105,27 @@ class VideoControls:
             self._ending.value,
             background,
         )
+
+    def show_with_keyframes(self, button: viser.GuiButtonHandle) -> None:
+        """From now on the button is there while the path is one of keyframes."""
+        self._of_keyframes.append(button)
+        self._refresh()
+
+    def keyframe_cameras(self, aspect: float) -> PhotoCameras:
+        """The keyframes as cameras of pictures of the size that is chosen.
+
+        Raises:
+            ValueError: if the size is out of range, or there are too few keyframes.
+        """
+        keyframes = self._flown()
+        size = picture_size(aspect, checked_side(self._side.value, LARGEST_SIDE))
+        names = tuple(f"keyframe_{number}.png" for number in range(1, len(keyframes) + 1))
+        return PhotoCameras(names, (size,) * len(keyframes), cameras_at(keyframes, aspect))
+
+    def _flown(self) -> list[Viewpoint]:
+        if len(self._keyframes) < 2:
+            raise ValueError("Add at least two keyframes: go to a place, press the button, go on.")
+        return self._keyframes
 
     def _add_keyframe(self) -> None:
         with self._lock:
@@ -117,7 +139,7 @@ class VideoControls:
 
     def _refresh(self) -> None:
         chosen = self._path.value == KEYFRAMES
-        for control in (self._add, self._clear, self._count):
+        for control in (*self._of_keyframes, self._count):
             control.visible = chosen
         self._clear.disabled = not self._keyframes
         count = len(self._keyframes)

@@ -47,17 +47,17 @@ class ViewControls:
             self._places = gui.add_button_group(
                 "View from", (*self._names, OVERVIEW), visible=photos
             )
-            self._reset = gui.add_button("Reset view", icon=viser.Icon.HOME)
+            self._reset = gui.add_button("Reset view", icon=viser.Icon.HOME, color="gray")
             self._up = gui.add_dropdown(
                 "Up", tuple(AXES), initial_value="-y", visible=not photos,
                 hint="Which axis of the file points up",
             )  # fmt: skip
             self._fov = gui.add_slider("Field of view (°)", *FOVS, 1.0, 60.0)
             self._over = gui.add_dropdown(
-                "Lay over",
+                "Compare with",
                 tuple(n for n, o in COMPARISONS.items() if _possible(view.scene, o)),
                 visible=photos,
-                hint="Compares photo and scene from where the photo was taken",
+                hint="Covers the scene, seen from where a photo was taken",
             )
             self._covered = gui.add_slider("Covered (%)", 0, 100, 1, 50, visible=False)
             self._score = gui.add_html("", visible=False)

@@ -14,6 +14,7 @@ from .consistency import (
     consistency_error,
     make_occlusion_aware,
     other_surfaces,
+    partner_error,
     rho_line,
     select,
     visibility,

@@ -26,6 +26,7 @@ from .torch_consistency import (
     make_occlusion_aware,
     other_surfaces,
     partner_color,
+    partner_error,
     select,
     visibility,
 )
@@ -148,12 +149,7 @@ def _add_visibility(
     for view, (result, own) in enumerate(zip(results, sweeps, strict=True)):
         surfaces = other_surfaces(view, maps, trusted, sweeps, settings)
         inside, occluded = visibility(maps[view], surfaces, own)
-        colors = [images[view]] + [
-            partner_color(maps[view], there.matrix, own, images[there.other])
-            for there in own.transfers
-        ]
-        mean = torch.stack(colors).sum(0) / len(colors)
-        result["color"] = mean.where(trusted[view], images[view])
+        result["color"] = _mean_color(view, maps, trusted[view], images, sweeps, settings)
         named = {
             "trusted": result["trusted"],
             "consistency": (-((result["error"] / 1.5) ** 2)).exp() * result["trusted"],
@@ -165,3 +161,25 @@ def _add_visibility(
             "occluded": occluded,
         }
         result["evidence"] = torch.stack([named[n].float() for n in EVIDENCE_NAMES])
+
+
+def _mean_color(
+    view: int,
+    maps: list[Tensor],
+    trusted: Bool[Tensor, "height width"],
+    images: Float[Tensor, "view 3 height width"],
+    sweeps: list[Sweep],
+    settings: MatchingSettings,
+) -> Float[Tensor, "3 height width"]:
+    """Mean of a photo and of those whose depth agrees with its own, where it is trusted."""
+    own = sweeps[view]
+    total, count = images[view].clone(), torch.ones_like(maps[view])
+    for there in own.transfers:
+        agrees = trusted
+        if len(own.transfers) > 1:  # else it is this partner that is agreed with
+            error = partner_error(view, there, maps, sweeps, settings)
+            agrees = agrees & (error <= settings.tolerance_px)
+        color = partner_color(maps[view], there.matrix, own, images[there.other])
+        total += color.where(agrees, 0.0)
+        count += agrees
+    return total / count

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int16, UInt8
 from torch import Tensor
 
-from .geometry import Sweep
+from .geometry import Sweep, Transfer
 from .settings import MatchingSettings
 from .sweep_cost import COST_SCALE
 from .torch_volume import chunks
@@ -103,21 +103,31 @@ def consistency_error(
     view: int, maps: list[Tensor], sweeps: list[Sweep], settings: MatchingSettings
 ) -> Float[Tensor, "height width"]:
     """Left-right error in pixels against the view that agrees best, clamped."""
-    own, plane = sweeps[view], maps[view]
-    error = torch.full_like(plane, settings.max_consistency_px)
+    errors = [
+        partner_error(view, there, maps, sweeps, settings) for there in sweeps[view].transfers
+    ]
+    return torch.stack(errors).amin(0)
+
+
+def partner_error(
+    view: int,
+    there: Transfer,
+    maps: list[Tensor],
+    sweeps: list[Sweep],
+    settings: MatchingSettings,
+) -> Float[Tensor, "height width"]:
+    """Left-right error in pixels against one other view, clamped."""
+    own, other, plane = sweeps[view], sweeps[there.other], maps[view]
+    back = next(t for t in other.transfers if t.other == view)
     x, y = pixel_centres(plane)
-    for there in own.transfers:
-        other = sweeps[there.other]
-        back = next(t for t in other.transfers if t.other == view)
-        u, v, _ = transfer(there.matrix, x, y, rho_of(own, plane))
-        inside, index = _frame(u, v, plane)
-        rho = rho_of(other, maps[there.other].reshape(-1)[index])
-        # Through pixel columns and rows, as in the compiled kernel: it rounds.
-        back_u, back_v, _ = transfer(back.matrix, (u - 0.5) + 0.5, (v - 0.5) + 0.5, rho)
-        du, dv = back_u - x, back_v - y
-        distance = (du * du + dv * dv).sqrt()
-        error = torch.minimum(error, distance.where(inside, settings.max_consistency_px))
-    return error
+    u, v, _ = transfer(there.matrix, x, y, rho_of(own, plane))
+    inside, index = _frame(u, v, plane)
+    rho = rho_of(other, maps[there.other].reshape(-1)[index])
+    # Through pixel columns and rows, as in the compiled kernel: it rounds.
+    back_u, back_v, _ = transfer(back.matrix, (u - 0.5) + 0.5, (v - 0.5) + 0.5, rho)
+    du, dv = back_u - x, back_v - y
+    distance = (du * du + dv * dv).sqrt().clamp(max=settings.max_consistency_px)
+    return distance.where(inside, settings.max_consistency_px)
 
 
 @dataclass(frozen=True)
