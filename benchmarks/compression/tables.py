@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import depth_distillation, elastic
+from . import elastic
 from .report import runs_of, table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -43,11 +43,7 @@ class DocumentedTable:
         return text
 
 
-TABLES = (
-    DocumentedTable("compression/st.md", "compression_e1.json", elastic.COLUMNS),
-    DocumentedTable("compression/gkt.md", "compression_e2.json", elastic.COLUMNS),
-    DocumentedTable("compression.md", "compression_e5.json", depth_distillation.COLUMNS, 2),
-)
+TABLES = (DocumentedTable("compression/st.md", "compression_e1.json", elastic.COLUMNS),)
 
 
 def main() -> None:
