@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SCORES = ("psnr", "gain_corrected_psnr", "ssim", "coverage")
-DIGITS = {"psnr": 2, "gain_corrected_psnr": 2, "ssim": 3, "coverage": 3}
+SCORES = ("psnr", "gain_corrected_psnr", "ssim", "coverage", "mean_alpha")
+DIGITS = {"psnr": 2, "gain_corrected_psnr": 2, "ssim": 3, "coverage": 3, "mean_alpha": 3}
+FURTHER_VIEWS = {
+    "left_aligned": "laid over the stated ones by the left camera",
+    "closer": "larger targets of the same scenes",
+}
 
 
 def main(path: Path) -> None:
@@ -21,6 +25,14 @@ def main(path: Path) -> None:
         print(means_table(part["methods"]))
         print(f"\nGain-corrected PSNR / SSIM per scene, {source} cameras:\n")
         print(scenes_table(part["methods"]))
+        for name, words in FURTHER_VIEWS.items():
+            methods = {m: r[name] for m, r in part["methods"].items() if r.get(name)}
+            if methods:
+                print(f"\n{source.capitalize()} cameras, {words}:\n")
+                print(means_table(methods))
+        if part["gap_to_given"]:
+            print("\nGain-corrected PSNR lost from given to estimated cameras:\n")
+            print(gap_table(part["gap_to_given"]))
     print("\n### Disparity: end-point error px / bad-1 % / bad-2 %\n")
     print(disparity_table(results["stereo"]))
 
@@ -44,7 +56,7 @@ def means_table(methods: dict[str, Any]) -> str:
         interval = mean["gain_corrected_psnr"]
         cells[1] += f" [{interval['low']:.1f}, {interval['high']:.1f}]"
         rows.append([name, *cells])
-    return table(["method", "PSNR", "gain-corrected [95 %]", "SSIM", "coverage"], rows)
+    return table(["method", "PSNR", "gain-corrected [95 %]", "SSIM", "coverage", "alpha"], rows)
 
 
 def scenes_table(methods: dict[str, Any]) -> str:
@@ -58,6 +70,20 @@ def scenes_table(methods: dict[str, Any]) -> str:
         ]
         rows.append([scene, *shown])
     return table(["scene", *methods], rows)
+
+
+def gap_table(gaps: dict[str, Any]) -> str:
+    """One row per scene and the mean, one column per method."""
+    scenes = sorted({scene for gap in gaps.values() for scene in gap["scenes"]})
+    rows = [
+        [
+            scene,
+            *(f"{g['scenes'][scene]:.2f}" if scene in g["scenes"] else "" for g in gaps.values()),
+        ]
+        for scene in scenes
+    ]
+    rows.append(["mean", *(f"{gap['mean']:.2f}" for gap in gaps.values())])
+    return table(["scene", *gaps], rows)
 
 
 def disparity_table(stereo: dict[str, Any]) -> str:

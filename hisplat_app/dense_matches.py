@@ -18,11 +18,10 @@ from hisplat_data_tools.two_view import RayPairs
 from hisplat_models.cameras import Cameras
 from hisplat_models.matching import match_views
 
+from .texture import LEAST_TEXTURE, gray_pixels, texture
+
 STRIDE = 3
 """Pixels between matches: nearer ones tell little that is new."""
-
-LEAST_TEXTURE = 12.0
-"""Mean gradient (Sobel, 8-bit) over 9x9 pixels below which flow is a guess."""
 
 LARGEST_LOOP_PX = 0.3
 """Forth and back again, flow must come back to within this."""
@@ -43,7 +42,7 @@ def dense_matches(images: Float[Tensor, "2 3 height width"], cameras: Cameras) -
     """
     with torch.no_grad():
         prior = match_views(images[None], cameras[None])
-    grays = [_gray(image) for image in images]
+    grays = [gray_pixels(image) for image in images]
     found = [
         _one_way(
             grays[a],
@@ -91,7 +90,7 @@ def _one_way(
         inside
         & (np.linalg.norm(loop, axis=-1) < LARGEST_LOOP_PX)
         & (np.linalg.norm(forth[y, x], axis=-1) < LARGEST_CORRECTION_PX)
-        & (_texture(here)[y, x] > LEAST_TEXTURE)
+        & (texture(here)[y, x] > LEAST_TEXTURE)
         & (cv2.erode(trusted.astype(np.uint8), np.ones((3, 3), np.uint8))[y, x] > 0)
     )
     positions = np.stack([x, y], axis=-1)[chosen]
@@ -133,13 +132,3 @@ def _sampled(
 ) -> Float[np.ndarray, "a b 2"]:
     border = (outside, outside, outside, outside)
     return cv2.remap(maps, at, None, cv2.INTER_LINEAR, borderValue=border)  # pyright: ignore[reportArgumentType, reportCallIssue]
-
-
-def _gray(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w"]:
-    pixels = (image.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-
-
-def _texture(gray: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    slopes = [cv2.Sobel(gray, cv2.CV_32F, dx, 1 - dx) for dx in (1, 0)]
-    return cv2.blur(np.hypot(*slopes), (9, 9))

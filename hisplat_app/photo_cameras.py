@@ -9,7 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hisplat_data_tools.cameras_json import ImageCamera, from_cameras, read_cameras, to_cameras
+from hisplat_data_tools.cameras_json import (
+    CameraFile,
+    ImageCamera,
+    from_cameras,
+    read_cameras,
+    to_cameras,
+)
+from hisplat_data_tools.distortion import RadialDistortion, undistorted
 from hisplat_data_tools.images import (
     Photo,
     crop_intrinsics,
@@ -94,6 +101,36 @@ def find_photo_cameras(
     return found
 
 
+def undistorted_photos(
+    photos: Photos,
+    distortion: RadialDistortion,
+    given: str | os.PathLike[str] | Cameras | None = None,
+    focal_px: float | None = None,
+    fov_degrees: float | None = None,
+) -> list[Photo]:
+    """The photos without the distortion of their lens; their cameras are those of such photos.
+
+    Args:
+        photos: All taken with the same lens.
+        distortion: Its k1 and k2.
+        given: As ``find_photo_cameras`` gets it; so are the others.
+        focal_px: The focal length that the distortion was measured with.
+        fov_degrees: Or the field of view.
+
+    Raises:
+        ValueError: as ``find_photo_cameras`` and ``undistorted`` do.
+        OSError: if the file cannot be read.
+    """
+    if given is None:
+        intrinsics = _intrinsics(photos, focals_of_photos(photos, focal_px, fov_degrees))
+    elif isinstance(given, Cameras):
+        intrinsics = list(given.intrinsics)
+    else:
+        views = _views_of(photos, read_cameras(Path(given)))
+        intrinsics = [torch.from_numpy(view.intrinsics) for view in views]
+    return [undistorted(p, k, distortion) for p, k in zip(photos, intrinsics, strict=True)]
+
+
 def _given(photos: Photos, cameras: Cameras) -> PhotoCameras:
     if cameras.batch_shape != (len(photos),):
         raise ValueError(
@@ -104,10 +141,7 @@ def _given(photos: Photos, cameras: Cameras) -> PhotoCameras:
 
 def _from_file(photos: Photos, path: Path) -> PhotoCameras:
     file = read_cameras(path)
-    views = [
-        file.find(photo.name).at_size(photo.original_size[1], photo.original_size[0])
-        for photo in photos
-    ]
+    views = _views_of(photos, file)
     stated = file.depth_range(*(view.file for view in views))
     warnings: tuple[str, ...] = ()
     if stated is None:
@@ -126,15 +160,27 @@ def _from_file(photos: Photos, path: Path) -> PhotoCameras:
 
 def _estimated(photos: Photos, focal_px: float | None, fov_degrees: float | None) -> PhotoCameras:
     focals = focals_of_photos(photos, focal_px, fov_degrees)
-    intrinsics = [
-        normalized_intrinsics(focal.focal_px, photo.width, photo.height)
-        for focal, photo in zip(focals, photos, strict=True)
-    ]
+    intrinsics = _intrinsics(photos, focals)
     uncertainty = max(focal.relative_uncertainty for focal in focals)
     of_photos = _estimated_pair if len(photos) == 2 else _estimated_many
     cameras, quality, doubts = of_photos(photos, intrinsics, uncertainty)
     source = f"estimated from the photos, {FOCAL_SOURCES[focals[0].source]}"
     return _named(photos, cameras, source, quality, (*_focal_warnings(focals), *doubts))
+
+
+def _views_of(photos: Photos, file: CameraFile) -> list[ImageCamera]:
+    """What a camera file says of photos, in pixels of their files."""
+    return [
+        file.find(photo.name).at_size(photo.original_size[1], photo.original_size[0])
+        for photo in photos
+    ]
+
+
+def _intrinsics(photos: Photos, focals: Sequence[FocalEstimate]) -> list[Float[Tensor, "3 3"]]:
+    return [
+        normalized_intrinsics(focal.focal_px, photo.width, photo.height)
+        for focal, photo in zip(focals, photos, strict=True)
+    ]
 
 
 def _estimated_pair(

@@ -18,6 +18,7 @@ from torch import Tensor
 from hisplat_data_tools.atomic_write import write_atomically
 from hisplat_data_tools.camera_files import write_camera_file
 from hisplat_data_tools.cameras_json import CameraPair, ImageCamera
+from hisplat_data_tools.distortion import RadialDistortion
 from hisplat_data_tools.images import (
     Photo,
     load_photo,
@@ -33,8 +34,10 @@ from hisplat_models.network import HiSplat, HiSplatOutput
 from hisplat_models.rendering import create_renderer
 
 from .defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
-from .photo_cameras import at_working_size, find_photo_cameras
+from .photo_cameras import at_working_size, find_photo_cameras, undistorted_photos
+from .self_check import Signs, signs_of
 from .step_clock import Progress, StepClock, ignore_progress
+from .verdict import Verdict, verdict_of
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +91,8 @@ class Report:
         near: z-depth of the nearest surface expected, world units.
         far: z-depth of the farthest surface expected, world units.
         gaussians_per_level: How many each stage made, coarsest first, without the invisible ones.
-        confident_share: Share of the photos' pixels whose depth two photos agree on, None if the
-            network does not match photos that way.
+        signs: What scene and photos tell about the scene's quality.
+        verdict: What that means, in words.
         warnings: What the user should know.
         seconds: By step, in order.
         device: Where the network ran.
@@ -102,10 +105,19 @@ class Report:
     near: float
     far: float
     gaussians_per_level: tuple[int, ...]
-    confident_share: float | None
+    signs: Signs
+    verdict: Verdict
     warnings: tuple[str, ...]
     seconds: dict[str, float]
     device: str
+
+    @property
+    def confident_share(self) -> float | None:
+        """Share of the photos' pixels whose depth two photos agree on.
+
+        None if the network does not match photos that way.
+        """
+        return self.signs.agreed
 
     def summary(self) -> str:
         """What was made, in a few words."""
@@ -120,6 +132,8 @@ class Report:
         if self.confident_share is not None:
             agree = "Both photos agree" if len(self.photos) == 2 else "The photos agree"
             facts.append(f"{agree} on the depth of {self.confident_share:.0%} of pixels.")
+        if self.verdict.grade == "good":  # else it is among the warnings
+            facts.append(str(self.verdict))
         return " ".join(facts)
 
     def to_json(self) -> str:
@@ -200,6 +214,7 @@ def reconstruct(
     cameras: str | os.PathLike[str] | Cameras | None = None,
     focal_px: float | None = None,
     fov_degrees: float | None = None,
+    distortion: RadialDistortion | None = None,
     model: str | Path | HiSplat = DEFAULT_MODEL,
     device: Device = "auto",
     size: int = DEFAULT_SIZE,
@@ -219,6 +234,8 @@ def reconstruct(
         focal_px: Focal length of all photos in their pixels, if cameras are estimated. By default
             from EXIF, else a guess that is warned about.
         fov_degrees: Horizontal field of view of all photos instead of ``focal_px``.
+        distortion: Of the lens that took all photos; they are undistorted first, and all cameras
+            are those of undistorted photos.
         model: A bundled name, a .safetensors file, or a network in evaluation mode.
         device: Where to load the network ("auto": a GPU if there is one); a given one stays where
             it is.
@@ -240,6 +257,9 @@ def reconstruct(
     photos = [_as_photo(source) for source in (left, right, *more)]
     if size < SMALLEST_SIZE:
         raise ValueError(f"Expected a working size of at least {SMALLEST_SIZE} px, got {size}.")
+
+    if distortion is not None:
+        photos = undistorted_photos(photos, distortion, cameras, focal_px, fov_degrees)
 
     clock.begin("finding the cameras", 0.05)
     found = find_photo_cameras(photos, cameras, focal_px, fov_degrees)
@@ -264,7 +284,11 @@ def reconstruct(
             clock.part(0.25, 0.95),
             on_level=show_level,
         )
-    clock.begin("collecting the Gaussians", 0.95)
+        clock.begin("checking the scene", 0.95)
+        renderer = network.create_renderer(where)
+        signs = signs_of(output, images.to(where), seen.to(where), renderer)
+    verdict = verdict_of(signs, found.quality, len(photos))
+    clock.begin("collecting the Gaussians", 0.98)
     gaussians, visible = _visible(output.gaussians.to("cpu")[0])
     confidence = _confidence(output)
     report = Report(
@@ -277,8 +301,13 @@ def reconstruct(
         gaussians_per_level=tuple(
             int((gaussians.level == level).sum()) for level in range(len(output.stages))
         ),
-        confident_share=_confident_share(output),
-        warnings=(*(w for photo in photos for w in photo.warnings), *found.warnings),
+        signs=signs,
+        verdict=verdict,
+        warnings=(
+            *(w for photo in photos for w in photo.warnings),
+            *found.warnings,
+            *(() if verdict.grade == "good" else (str(verdict),)),
+        ),
         seconds=clock.finish(),
         device=str(where),
     )
@@ -321,13 +350,6 @@ def _visible(gaussians: Gaussians) -> tuple[Gaussians, Bool[Tensor, "n"]]:
     """Those that change a picture, and which ones they were."""
     visible = gaussians.opacities >= LEAST_OPACITY
     return gaussians[visible], visible
-
-
-def _confident_share(output: HiSplatOutput) -> float | None:
-    if output.prior is None:
-        return None
-    trusted = output.prior.stages[-1].evidence[:, :, EVIDENCE_NAMES.index("trusted")]
-    return trusted.mean().item()
 
 
 def _confidence(output: HiSplatOutput) -> Float[Tensor, "n"] | None:

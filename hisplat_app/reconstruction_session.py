@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from hisplat_data_tools.distortion import RadialDistortion
 from hisplat_models.cameras import Cameras
 from hisplat_models.checkpoints import load_model
 from hisplat_models.inference import Precision, prepare
@@ -40,6 +41,7 @@ class ReconstructionRequest:
     cameras: Path | None = None
     focal_px: float | None = None
     fov_degrees: float | None = None
+    distortion: RadialDistortion | None = None
     model: str | None = None
     size: int | None = None
     preview: Callable[[Preview], None] | None = None
@@ -100,6 +102,7 @@ def _prepared(
             cameras=request.cameras,
             focal_px=request.focal_px,
             fov_degrees=request.fov_degrees,
+            distortion=request.distortion,
             model=network,
             size=request.size or size,
             progress=progress,

@@ -31,6 +31,7 @@ def report_statistics(report: Report) -> tuple[tuple[str, str], ...]:
     ]  # fmt: skip
     if report.confident_share is not None:
         rows.append(("Depth agreed on", f"{report.confident_share:.0%} of pixels"))
+    rows.append(("Quality expected", report.verdict.grade))
     rows += [(f"Time: {step}", f"{seconds:.2f} s") for step, seconds in report.seconds.items()]
     rows.append(("Time: in all", f"{sum(report.seconds.values()):.2f} s on {report.device}"))
     return tuple(rows)

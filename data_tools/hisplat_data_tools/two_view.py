@@ -37,6 +37,9 @@ EPIPOLAR_NOISE_PX = 0.3
 INLIER_PX = 1.5
 """Farthest that a match may lie from its epipolar line, in pixels of the matched size."""
 
+KNOWN_CAMERAS_PX = 2.0
+"""The same where the cameras are known: theirs is the error then."""
+
 NOISE_PX = 0.7
 """Parallax below this, in pixels of the matched size, cannot be told from noise."""
 
@@ -249,19 +252,9 @@ def scene_range_from_known_cameras(
     Raises:
         TwoViewError: if too few matches fit the cameras, or both stand in the same place.
     """
-    pair = matched = _matched(left, right, cameras.intrinsics[0], cameras.intrinsics[1])
-    to_left, to_right = cameras.world_to_camera.double().cpu().numpy()
-    relative = to_right @ np.linalg.inv(to_left)
-    rotation, translation = relative[:3, :3], relative[:3, 3]
-    if not np.linalg.norm(translation) > 0:
-        raise TwoViewError("Both given cameras stand in the same place, so depth cannot be seen.")
-    error_px = np.abs(_sampson(pair, rotation, translation)) * pair.focal_px
-    pair = pair.only(error_px < 2.0)
-    points = _triangulate(pair, rotation, translation)
-    depths = np.stack([points[:, 2], (points @ rotation.T + translation)[:, 2]])
-    in_front = np.isfinite(depths).all(axis=0) & (depths > 0).all(axis=0)
-    positions, depths = pair.left[in_front], depths[:, in_front]
-    count = len(positions)
+    matched = _matched(left, right, cameras.intrinsics[0], cameras.intrinsics[1])
+    positions, points, depths = _fitting_points(matched, cameras)
+    count = len(points)
     if count < FEWEST_INLIERS // 2:
         raise TwoViewError(
             f"Only {count} of {len(matched.left)} matches fit the given cameras, so the range of "
@@ -280,6 +273,39 @@ def scene_range_from_known_cameras(
             "belong to these photos."
         )
     return SceneRange(near, far, float(np.median(depths)), count, tuple(warnings))
+
+
+def matched_points(
+    left: UInt8[np.ndarray, "height width 3"],
+    right: UInt8[np.ndarray, "right_height right_width 3"],
+    cameras: Cameras,
+) -> Float[np.ndarray, "n 3"]:
+    """Points of matches that fit cameras of shape (2,) and lie before both, in their world.
+
+    Raises:
+        TwoViewError: if both cameras stand in the same place.
+    """
+    matched = _matched(left, right, cameras.intrinsics[0], cameras.intrinsics[1])
+    _, points, _ = _fitting_points(matched, cameras)
+    pose = cameras.camera_to_world[0].double().cpu().numpy()
+    return points @ pose[:3, :3].T + pose[:3, 3]
+
+
+def _fitting_points(
+    matched: RayPairs, cameras: Cameras
+) -> tuple[_Points, Float[np.ndarray, "n 3"], Float[np.ndarray, "2 n"]]:
+    """Of the matches that fit known cameras: left rays, points in the left frame, both depths."""
+    to_left, to_right = cameras.world_to_camera.double().cpu().numpy()
+    relative = to_right @ np.linalg.inv(to_left)
+    rotation, translation = relative[:3, :3], relative[:3, 3]
+    if not np.linalg.norm(translation) > 0:
+        raise TwoViewError("Both given cameras stand in the same place, so depth cannot be seen.")
+    error_px = np.abs(_sampson(matched, rotation, translation)) * matched.focal_px
+    pair = matched.only(error_px < KNOWN_CAMERAS_PX)
+    points = _triangulate(pair, rotation, translation)
+    depths = np.stack([points[:, 2], (points @ rotation.T + translation)[:, 2]])
+    in_front = np.isfinite(depths).all(axis=0) & (depths > 0).all(axis=0)
+    return pair.left[in_front], points[in_front], depths[:, in_front]
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from ..defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
+
+if TYPE_CHECKING:
+    from hisplat_data_tools.distortion import RadialDistortion
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class CameraOptions:
     """Focal length of all photos in pixels. By default from EXIF, else a typical phone's."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
     """Horizontal field of view of all photos in degrees, instead of --focal."""
+    distortion: Annotated[tuple[float, ...], tyro.conf.arg(metavar="K1 [K2]")] = ()
+    """Radial distortion of the lens that took all photos, as OpenCV, COLMAP and nerfstudio define
+    k1 and k2. Photos are undistorted first; cameras are those of the undistorted photos."""
 
     def check(self) -> None:
         """Refuses options that contradict each other.
@@ -83,6 +89,17 @@ class CameraOptions:
             raise ValueError("Give either --focal or --fov, not both.")
         if self.cameras is not None and (self.focal is not None or self.fov is not None):
             raise ValueError("--cameras brings its own focal lengths: leave out --focal and --fov.")
+        self.radial()
+
+    def radial(self) -> "RadialDistortion | None":
+        """The lens's distortion, if any is given.
+
+        Raises:
+            ValueError: for too many coefficients.
+        """
+        from hisplat_data_tools.distortion import RadialDistortion
+
+        return RadialDistortion.of(self.distortion)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Reconstruct:
                 cameras=self.photos.transforms or self.known.cameras,
                 focal_px=self.known.focal,
                 fov_degrees=self.known.fov,
+                distortion=self.known.radial(),
                 model=self.network.model,
                 device=self.network.device,
                 size=self.network.size,
@@ -83,7 +84,8 @@ class Reconstruct:
         self.known.check()
         if self.photos.transforms is not None and self.known != CameraOptions():
             raise ValueError(
-                "--transforms brings its cameras: leave out --cameras, --focal, --fov."
+                "--transforms brings its cameras: leave out --cameras, --focal, --fov and "
+                "--distortion."
             )
         if not self.output:
             raise ValueError("Nothing to write: give --output a file.")

@@ -26,8 +26,11 @@ from .scenes import CameraSource, PairRunner
 from .sgbm import SgbmSplats
 
 SMALLEST_SIZE = 64
+LARGEST_SCALE = 4
 DEFAULT_LONG_SIDE = 384
 NO_MODEL = "none"
+FILE_WIDTH = 160
+"""Characters of a table's line where nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,17 @@ class Evaluate:
     """Long side of the photos, and of the targets: 384 if not given. With --dataset the side of
     the square that all pictures are cropped to: 256."""
     target_size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
-    """Long side of the targets, if another: twice --size shows whether gaps open."""
+    """Long side of the targets, if another."""
+    scale: Annotated[float | None, tyro.conf.arg(metavar="TIMES")] = None
+    """Also score the same scenes on targets this many times as large: 2 shows whether gaps open."""
     cameras: Literal["given", "estimated", "both"] = "given"
     """The stated cameras, cameras estimated from the two photos, or one after the other."""
     focal_guess: bool = False
     """With estimated cameras: guess the focal length too instead of taking the stated one."""
     scenes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
     """Names of the subfolders to evaluate; all by default."""
+    pairs_per_scene: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """For a short run: only so many pairs of each scene, the first ones; all by default."""
     baselines: bool = True
     """Whether to evaluate the baselines too."""
     html: Annotated[Path | None, tyro.conf.arg(metavar="REPORT.HTML")] = None
@@ -92,7 +99,8 @@ class Evaluate:
         write_json(self.output, evaluation)
         if self.html is not None:
             write_page(self.html, evaluation)
-        show(Console(), evaluation)
+        terminal = Console()
+        show(terminal if terminal.is_terminal else Console(width=FILE_WIDTH), evaluation)
         return 0
 
     def _check(self) -> None:
@@ -115,6 +123,12 @@ class Evaluate:
         for option, size in (("--size", self.size), ("--target-size", self.target_size)):
             if size is not None and size < SMALLEST_SIZE:
                 raise ValueError(f"{option} must be at least {SMALLEST_SIZE}, got {size}.")
+        if self.scale is not None and not 1 < self.scale <= LARGEST_SCALE:
+            raise ValueError(
+                f"--scale must be above 1 and at most {LARGEST_SCALE}, got {self.scale}."
+            )
+        if self.pairs_per_scene is not None and self.pairs_per_scene < 1:
+            raise ValueError(f"--pairs-per-scene must be at least 1, got {self.pairs_per_scene}.")
         if self.model == NO_MODEL and not self.baselines:
             raise ValueError("Nothing to evaluate: --model none together with --no-baselines.")
 
@@ -164,8 +178,14 @@ class Evaluate:
         evaluation = Evaluation(settings, list(methods), self.seed, skipped=folders.skipped)
         with progress_bar() as progress:
             for source in self._sources() if datasets else ():
-                runner = PairRunner(methods, source, not self.focal_guess, self.html is not None)
-                pairs = [(dataset, i) for dataset in datasets for i in range(len(dataset))]
+                runner = PairRunner(
+                    methods, source, not self.focal_guess, self.html is not None, self.scale
+                )
+                pairs = [
+                    (dataset, i)
+                    for dataset in datasets
+                    for i in range(len(dataset))[: self.pairs_per_scene]
+                ]
                 evaluation.pairs[source] = [
                     runner(dataset, i)
                     for dataset, i in progress.track(pairs, description=f"{source} cameras")

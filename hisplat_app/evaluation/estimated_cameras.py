@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hisplat_data_tools.datasets import PosedFolderDataset
-from hisplat_data_tools.two_view import TwoViewError
+from hisplat_data_tools.two_view import TwoViewError, matched_points
 from hisplat_models.cameras import Cameras
 
 from ..photo_cameras import find_photo_cameras
+from .alignment import Similarity, baseline, similarity_by_left, similarity_by_scene
 
 
 class PairRefused(Exception):
@@ -22,13 +23,16 @@ class AlignedEstimate:
     """Estimated cameras of the two photos in the stated world, and how far off they are.
 
     Attributes:
-        cameras: Both photos' cameras; the left one looks where the stated one does.
+        cameras: Both photos' cameras, laid over the stated ones by the scene.
+        from_left: From the frame in which the left camera is as stated to that of ``cameras``:
+            stated targets moved by it see the scene as if it were laid by the left camera.
         rotation_error_deg: Angle between the estimated and the stated relative rotation.
         direction_error_deg: Angle between the estimated and the stated direction of the baseline.
         warnings: What the estimator warned about.
     """
 
     cameras: Cameras
+    from_left: Similarity
     rotation_error_deg: float
     direction_error_deg: float
     warnings: tuple[str, ...]
@@ -52,52 +56,41 @@ def estimate_cameras(dataset: PosedFolderDataset, index: int, true_focal: bool) 
     focal_px = sum(focals) / 2 if true_focal else None
     try:
         found = find_photo_cameras((left, right), focal_px=focal_px)
+        points = matched_points(left.pixels, right.pixels, found.cameras)
     except TwoViewError as error:
         raise PairRefused(str(error)) from error
-    return align(found.cameras, dataset[index].context_cameras, found.warnings)
+    stated = dataset[index].context_cameras
+    return align(found.cameras, stated, torch.from_numpy(points).float(), found.warnings)
 
 
-def align(estimated: Cameras, stated: Cameras, warnings: tuple[str, ...] = ()) -> AlignedEstimate:
-    """Moves and scales two estimated cameras onto the stated ones.
+def align(
+    estimated: Cameras,
+    stated: Cameras,
+    points: Float[Tensor, "n 3"],
+    warnings: tuple[str, ...] = (),
+) -> AlignedEstimate:
+    """Two estimated cameras, moved and scaled onto the stated ones.
 
-    The left camera is placed at its stated centre and turned so that its rays lie over the stated
-    ones (with equal intrinsics: its stated pose), and lengths are scaled to the stated baseline.
+    Args:
+        estimated: Shape (2,).
+        stated: Likewise.
+        points: Of the estimated scene in its frame, before both cameras.
+        warnings: To pass on.
     """
-    turn = _rotation_between_rays(estimated[:1], stated[:1])
-    length = _baseline(stated).norm() / _baseline(estimated).norm()
-    scaled = estimated.scaled(float(length))
-    pose = torch.eye(4)
-    pose[:3, :3] = turn
-    pose[:3, 3] = stated.positions[0] - turn @ scaled.positions[0]
-    cameras = scaled.transformed(pose)
+    by_left = similarity_by_left(estimated, stated)
+    by_scene = similarity_by_scene(estimated, stated, points)
     relative = _relative_rotation(estimated).mT @ _relative_rotation(stated)
     directions = [
-        c.camera_to_world[0, :3, :3].mT @ _baseline(c) / _baseline(c).norm()
+        c.camera_to_world[0, :3, :3].mT @ baseline(c) / baseline(c).norm()
         for c in (estimated, stated)
     ]
     return AlignedEstimate(
-        cameras=cameras,
+        cameras=by_scene.of_cameras(estimated),
+        from_left=by_scene.after(by_left.inverse()),
         rotation_error_deg=_angle_deg(relative),
         direction_error_deg=_chord_angle_deg((directions[0] - directions[1]).norm()),
         warnings=warnings,
     )
-
-
-def _rotation_between_rays(source: Cameras, target: Cameras) -> Float[Tensor, "3 3"]:
-    """The rotation that best lays the pixel rays of one camera over those of another."""
-    rays = [
-        torch.nn.functional.normalize(c.rays(16, 16)[0].double().reshape(-1, 3), dim=-1)
-        for c in (source, target)
-    ]
-    # Orthogonal Procrustes (Kabsch) on unit directions.
-    u, _, v = torch.linalg.svd(rays[1].mT @ rays[0])
-    sign = torch.ones(3, dtype=torch.float64)
-    sign[2] = torch.det(u @ v)
-    return (u @ torch.diag(sign) @ v).float()
-
-
-def _baseline(cameras: Cameras) -> Float[Tensor, "3"]:
-    return cameras.positions[1] - cameras.positions[0]
 
 
 def _relative_rotation(cameras: Cameras) -> Float[Tensor, "3 3"]:

@@ -21,9 +21,11 @@ from ..machine import machine
 from .contact_sheet import PairSheet, Table, page
 from .disparity import DisparityResult
 from .scenes import CameraSource, PairResult
-from .statistics import Scores, bootstrap_interval, mean_scores, scene_means, wins_over
+from .statistics import Scores, ViewScore, bootstrap_interval, mean_scores, scene_means, wins_over
 
 RIVAL = "untrained"
+FURTHER_VIEWS = ("left_aligned", "closer")
+"""Fields of a PairResult that hold views of the same scene, drawn otherwise."""
 
 DEFINITIONS = {
     "psnr": "-10 log10 of the mean squared error over pixels and colours of the render clamped to "
@@ -49,9 +51,13 @@ DEFINITIONS = {
     "untrained": "the hisplat-small network before training: the layered analytic scene",
     "model": "the given weights",
     "estimated cameras": "the scene of the estimated cameras is laid over the stated one by the "
-    "left camera (the rotation that best lays the left photo's rays over its stated ones) and the "
-    "length of the baseline; targets are drawn with the stated cameras; refused pairs are "
-    "counted and left out",
+    "similarity under which the two photos' stated cameras see its matched points where the "
+    "estimated ones see them (sum of robust distances on the planes z = 1); targets are not looked "
+    "at and drawn with the stated cameras; refused pairs are counted and left out",
+    "left_aligned": "the same laid over the stated one by the left camera alone (the rotation that "
+    "best lays the left photo's rays over its stated ones) and the length of the baseline, so that "
+    "half the error of the pose shows in a target between the photos",
+    "closer": "the same scenes drawn and compared at --scale times the size of the targets",
     "disparity": "of the left photo at its stored resolution, over all pixels whose true "
     "disparity is known; sgbm is filled along the row; networks give the depth of the finest "
     "level's Gaussian of each pixel (before training: the classical matching prior)",
@@ -153,18 +159,22 @@ def tables(evaluation: Evaluation) -> list[Table]:
     """The results as texts: means and scenes per source of cameras, then disparities."""
     made: list[Table] = []
     for source, results in evaluation.pairs.items():
-        made.append(_means_table(evaluation, source, results))
+        refused = sum(r.refused is not None for r in results)
+        title = f"{source} cameras: {len(results)} pairs, {refused} refused; mean over scenes"
+        views = [v for r in results for v in r.views]
+        made.append(_means_table(evaluation, title, views))
         made.append(_scenes_table(evaluation, source, results))
+        for name in FURTHER_VIEWS:
+            views = [v for r in results for v in getattr(r, name)]
+            if views:
+                title = f"{source} cameras, {name.replace('_', ' ')}; mean over scenes"
+                made.append(_means_table(evaluation, title, views))
     if evaluation.disparities:
         made.append(_disparity_table(evaluation.disparities))
     return made
 
 
-def _means_table(
-    evaluation: Evaluation, source: CameraSource, results: Sequence[PairResult]
-) -> Table:
-    views = [v for r in results for v in r.views]
-    refused = sum(r.refused is not None for r in results)
+def _means_table(evaluation: Evaluation, title: str, views: Sequence[ViewScore]) -> Table:
     rows: list[list[str]] = []
     for method in evaluation.methods:
         scenes = scene_means(views, method)
@@ -180,15 +190,15 @@ def _means_table(
                 f"{mean.gain_corrected_psnr:.2f} [{gain.low:.2f}, {gain.high:.2f}]",
                 f"{mean.ssim:.3f}",
                 f"{mean.coverage:.3f}",
+                f"{mean.mean_alpha:.3f}",
                 _number(mean.seen_gain_corrected_psnr, 2),
                 _number(mean.seen_ssim, 3),
                 "" if wins is None else f"{wins.scenes_won}/{wins.scenes}",
                 "" if wins is None else f"{wins.views_won}/{wins.views}",
             ]
         )
-    title = f"{source} cameras: {len(results)} pairs, {refused} refused; mean over scenes"
     header = [
-        "method", "PSNR", "gain-corrected [95 %]", "SSIM", "coverage", "seen gain-corr.",
+        "method", "PSNR", "gain-corrected [95 %]", "SSIM", "coverage", "alpha", "seen gain-corr.",
         "seen SSIM", f"scenes above {RIVAL}", "views above",
     ]  # fmt: skip
     return Table(title, header, rows)
@@ -236,16 +246,19 @@ def _number(value: float | None, digits: int) -> str:
 def _source_document(
     evaluation: Evaluation, source: CameraSource, results: Sequence[PairResult]
 ) -> dict[str, Any]:
-    views = [v for r in results for v in r.views]
+    views, seed = [v for r in results for v in r.views], evaluation.seed
     methods = {}
     for method in evaluation.methods:
-        scenes = scene_means(views, method)
-        if not scenes:
+        means = _means_document(views, method, seed)
+        if means is None:
             continue
         wins = wins_over(views, method, RIVAL) if method != RIVAL else None
         methods[method] = {
-            "mean": _intervals(list(scenes.values()), evaluation.seed),
-            "scenes": {scene: asdict(scores) for scene, scores in scenes.items()},
+            **means,
+            **{
+                name: _means_document([v for r in results for v in getattr(r, name)], method, seed)
+                for name in FURTHER_VIEWS
+            },
             f"against_{RIVAL}": None if wins is None else asdict(wins),
             "failed_pairs": sum(method in r.failures for r in results),
             "mean_seconds": _mean([r.seconds[method] for r in results if method in r.seconds]),
@@ -256,6 +269,17 @@ def _source_document(
         "refused_pairs": sum(r.refused is not None for r in results),
         "gap_to_given": _gap_to_given(evaluation) if source == "estimated" else None,
         "details": [_pair_document(r) for r in results],
+    }
+
+
+def _means_document(views: Sequence[ViewScore], method: str, seed: int) -> dict[str, Any] | None:
+    """Mean over scenes with its intervals, and each scene; None without any view."""
+    scenes = scene_means(views, method)
+    if not scenes:
+        return None
+    return {
+        "mean": _intervals(list(scenes.values()), seed),
+        "scenes": {scene: asdict(scores) for scene, scores in scenes.items()},
     }
 
 

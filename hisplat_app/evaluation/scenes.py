@@ -1,14 +1,16 @@
 """Draws and scores every pair of the posed folders with every method."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import accumulate
 from typing import Literal
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from hisplat_data_tools.cameras_json import CameraPair
 from hisplat_data_tools.datasets import PosedFolderDataset, pair_name
 from hisplat_models.cameras import Cameras
 from hisplat_models.example import Example
@@ -38,6 +40,9 @@ class PairResult:
         failures: Methods that could not handle the pair, with the reason.
         seconds: Per method, from photos to all its views.
         views: Scores of all methods at all targets.
+        left_aligned: Likewise with the estimated scene laid over the stated one by the left camera
+            alone; empty with given cameras.
+        closer: Likewise of larger targets drawn from the same scene; empty unless asked for.
         sheet: Pictures of the pair; None unless asked for.
     """
 
@@ -48,6 +53,8 @@ class PairResult:
     failures: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     views: list[ViewScore] = field(default_factory=list)
+    left_aligned: list[ViewScore] = field(default_factory=list)
+    closer: list[ViewScore] = field(default_factory=list)
     sheet: PairSheet | None = None
 
 
@@ -60,12 +67,14 @@ class PairRunner:
         source: Whose cameras the methods get.
         true_focal: With estimated cameras: whether the estimator is told the focal length.
         sheets: Whether to draw contact sheets.
+        scale: Also draw and score targets this many times as large; None for not.
     """
 
     methods: Mapping[str, Method]
     source: CameraSource
     true_focal: bool
     sheets: bool
+    scale: float | None = None
 
     def __call__(self, dataset: PosedFolderDataset, index: int) -> PairResult:
         """The result of one pair of a posed folder."""
@@ -82,45 +91,101 @@ class PairRunner:
             cameras = estimate.cameras
         middle = median_depth(example.context_images, cameras)
         context = Context(example.context_images, cameras, middle)
-        drawn, seen = self._draw(context, example, result)
+        wanted = {"targets": example.target_cameras}
+        if result.estimate is not None:
+            moved = result.estimate.from_left.of_cameras(example.target_cameras)
+            wanted["left_aligned"] = moved
+        drawn = self._draw(context, wanted, example, result)
+        seen = _seen(drawn.get(GEOMETRY, {}), context.cameras, example.target_cameras)
         for name, views in drawn.items():
-            for i, target in enumerate(pair.targets):
-                mask = None if seen is None else seen[i]
-                scores = score_view(views.color[i], views.alpha[i], example.target_images[i], mask)
-                result.views.append(ViewScore(dataset.scene, result.pair, target, name, scores))
+            result.views.extend(_scored(dataset.scene, pair, name, views["targets"], example, seen))
+            if "left_aligned" in views:
+                result.left_aligned.extend(
+                    _scored(dataset.scene, pair, name, views["left_aligned"], example)
+                )
+        if self.scale is not None:
+            self._draw_closer(context, dataset, index, result)
         if not self.sheets:
             return result
-        return replace(result, sheet=_sheet(example, pair.targets, drawn))
+        shown = {name: views["targets"] for name, views in drawn.items()}
+        return replace(result, sheet=_sheet(example, pair.targets, shown))
 
     def _draw(
-        self, context: Context, example: Example, result: PairResult
-    ) -> tuple[dict[str, Views], Bool[Tensor, "target height width"] | None]:
-        """What each method shows, and which part the photos see; notes failures and seconds."""
-        targets = example.target_cameras
+        self, context: Context, wanted: Mapping[str, Cameras], example: Example, result: PairResult
+    ) -> dict[str, dict[str, Views]]:
+        """What each method shows at each of the wanted cameras; notes failures and seconds.
+
+        GEOMETRY is drawn at the photos' cameras too.
+        """
         size = (example.target_images.shape[-2], example.target_images.shape[-1])
-        drawn: dict[str, Views] = {}
-        seen = None
+        drawn: dict[str, dict[str, Views]] = {}
         for name, method in self.methods.items():
-            wanted = _joined(targets, context.cameras) if name == GEOMETRY else targets
+            parts = {**wanted, "photos": context.cameras} if name == GEOMETRY else wanted
             start = time.perf_counter()
             try:
-                views = method(context, wanted, size)
+                views = method(context, _joined(list(parts.values())), size)
             except MethodFailed as failure:
                 result.failures[name] = str(failure)
                 continue
             result.seconds[name] = time.perf_counter() - start
-            count = len(example.target_images)
-            if name == GEOMETRY and views.depth is not None:
-                depth = views.depth
-                seen = seen_by_a_photo(depth[:count], targets, depth[count:], context.cameras)
-            drawn[name] = views[:count]
-        return drawn, seen
+            ends = list(accumulate(len(cameras.near) for cameras in parts.values()))
+            spans = zip(parts, [0, *ends], ends, strict=False)
+            drawn[name] = {part: views[first:end] for part, first, end in spans}
+        return drawn
+
+    def _draw_closer(
+        self, context: Context, dataset: PosedFolderDataset, index: int, result: PairResult
+    ) -> None:
+        assert self.scale is not None
+        side = round(self.scale * dataset.target_long_side)
+        larger = PosedFolderDataset(dataset.path, dataset.long_side, dataset.size_multiple, side)
+        example, pair = larger[index], larger.pairs[index]
+        size = (example.target_images.shape[-2], example.target_images.shape[-1])
+        for name, method in self.methods.items():
+            if name not in result.failures:
+                views = method(context, example.target_cameras, size)
+                result.closer.extend(_scored(dataset.scene, pair, name, views, example))
 
 
-def _joined(first: Cameras, second: Cameras) -> Cameras:
-    return Cameras(
-        *(torch.cat([getattr(first, f.name), getattr(second, f.name)]) for f in fields(Cameras))
-    )
+def _seen(
+    drawn: Mapping[str, Views], photos: Cameras, targets: Cameras
+) -> Bool[Tensor, "target height width"] | None:
+    """Which part of the targets the photos see, by what was drawn at both; None without depth."""
+    if not drawn:
+        return None
+    there, here = drawn["targets"].depth, drawn["photos"].depth
+    if there is None or here is None:
+        return None
+    return seen_by_a_photo(there, targets, here, photos)
+
+
+def _scored(
+    scene: str,
+    pair: CameraPair,
+    method: str,
+    views: Views,
+    example: Example,
+    seen: Bool[Tensor, "target height width"] | None = None,
+) -> list[ViewScore]:
+    return [
+        ViewScore(
+            scene,
+            pair_name(pair),
+            target,
+            method,
+            score_view(
+                views.color[i],
+                views.alpha[i],
+                example.target_images[i],
+                None if seen is None else seen[i],
+            ),
+        )
+        for i, target in enumerate(pair.targets)
+    ]
+
+
+def _joined(parts: Sequence[Cameras]) -> Cameras:
+    return Cameras(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Cameras)))
 
 
 def _sheet(example: Example, targets: tuple[str, ...], drawn: Mapping[str, Views]) -> PairSheet:

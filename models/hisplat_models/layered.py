@@ -24,9 +24,9 @@ class LayeredSettings:
 
     fine_sigma_px: float = 0.2
     """Small, because renderers widen every Gaussian by the pixel's own footprint."""
-    fine_opacity: float = 0.6
+    fine_opacity: float = 0.8
     """Opacity of a fine Gaussian without left-right agreement."""
-    agreement_opacity: float = 0.39
+    agreement_opacity: float = 0.19
     """Added for perfect agreement."""
     agreement_px: float = 1.5
     """Left-right error at which 1/e of it is left."""
@@ -36,7 +36,7 @@ class LayeredSettings:
     """Standard deviation at quarter resolution."""
     middle_opacity: float = 0.97
     """Opacity at quarter resolution."""
-    coarse_push: float = 0.5
+    coarse_push: float = 0.3
     """Factor on the background's inverse depth, eighth resolution."""
     coarse_sigma_px: float = 1.0
     """Standard deviation at eighth resolution."""

@@ -324,6 +324,7 @@ def test_frames_of_a_capture(weights: Path, tmp_path: Path):
         (["--transforms", "CAPTURE"], "belong together"),
         (["--transforms", "CAPTURE", "--frames", "0", "99"], "not 99"),
         (["--transforms", "CAPTURE", "--frames", "0", "1", "--fov", "60"], "brings its cameras"),
+        (["--views", "a", "b", "--distortion", "-0.1", "0.02", "0"], "k1, or k1 and k2"),
     ],
 )
 def test_unclear_photos_are_refused(

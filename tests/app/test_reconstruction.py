@@ -1,6 +1,9 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,6 +13,8 @@ from hisplat_app import Reconstruction, reconstruct
 from hisplat_app.reconstruction import LEAST_OPACITY, PhotoBytes, Preview
 from hisplat_app.session import Cancelled
 from hisplat_data_tools.cameras_json import read_cameras
+from hisplat_data_tools.distortion import RadialDistortion
+from hisplat_data_tools.images import Photo, load_photo
 from hisplat_data_tools.ply import read_ply
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import quaternions_to_matrices
@@ -250,3 +255,34 @@ def test_progress_rises_and_can_cancel(untrained: HiSplat):
     fractions = [fraction for _, fraction in heard]
     assert fractions == sorted(fractions)
     assert heard[-1][0] == "matching the photos"
+
+
+def test_distorted_photos_make_the_scene_of_straight_ones(
+    scene: Reconstruction, untrained: HiSplat
+):
+    """Photos bent by the inverse of a lens's distortion, and that lens's coefficients."""
+    lens = RadialDistortion(-0.08)
+    bent = [bent_by(lens, load_photo(path)) for path in (LEFT, RIGHT)]
+    again = reconstruct(*bent, cameras=CAMERAS, distortion=lens, model=untrained, size=SIZE)
+    ignored = reconstruct(*bent, cameras=CAMERAS, model=untrained, size=SIZE)
+    inner = (..., slice(8, -8), slice(8, -8))
+    errors = [(s.photos[inner] - scene.photos[inner]).abs().mean() for s in (again, ignored)]
+    assert errors[0] < 0.2 * errors[1]
+    assert again.report.signs.cross_psnr > ignored.report.signs.cross_psnr + 0.5
+
+
+def bent_by(lens: RadialDistortion, photo: Photo) -> Photo:
+    """The photo as that lens would have taken it."""
+    camera = read_cameras(CAMERAS).find(photo.name)
+    x, y = np.meshgrid(np.arange(photo.width) + 0.5, np.arange(photo.height) + 0.5)
+    seen_x, seen_y = (x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy
+    x, y = seen_x, seen_y
+    for _ in range(50):
+        stretch = lens.stretch(x**2 + y**2)
+        x, y = seen_x / stretch, seen_y / stretch
+    from_x = (x * camera.fx + camera.cx - 0.5).astype(np.float32)
+    from_y = (y * camera.fy + camera.cy - 0.5).astype(np.float32)
+    pixels = cv2.remap(
+        photo.pixels, from_x, from_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return replace(photo, pixels=np.asarray(pixels))

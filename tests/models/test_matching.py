@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,14 @@ from hisplat_models.matching import (
     MatchingSettings,
     match_views,
 )
+from hisplat_models.matching.consistency import (
+    CONTRADICTED,
+    HIDDEN,
+    OUTSIDE,
+    SEEN,
+    color_difference,
+)
+from hisplat_models.matching.filling import fit_holds
 from hisplat_models.matching.geometry import plan_sweeps
 
 from .matching_scenes import (
@@ -75,6 +84,42 @@ def test_pixels_hidden_from_the_other_view_get_the_background():
     nearer_to_background = prior.inverse_depth[0, 0][hidden] < 0.5 * (1 / 2.5 + 1 / 4.0)
     # The strip is five pixels wide; the census window carries the edge over about one of them.
     assert nearer_to_background.float().mean() > 0.7
+
+
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+def test_fits_give_way_unless_the_other_view_speaks_for_them(array):
+    settings = MatchingSettings(fill_mismatch=0.05, fill_unseen_mismatch=0.15)
+    cases = [  # the fit's verdict and mismatch, the choice's, whether the fit is taken
+        (SEEN, 0.10, SEEN, 0.08, True),
+        (SEEN, 0.20, SEEN, 0.08, False),
+        (SEEN, 0.10, HIDDEN, 0.90, True),
+        (SEEN, 0.20, HIDDEN, 0.90, False),
+        (SEEN, 0.20, OUTSIDE, 1.00, False),
+        (HIDDEN, 0.00, SEEN, 0.30, False),
+        (OUTSIDE, 1.00, HIDDEN, 0.30, False),
+        (CONTRADICTED, 0.00, SEEN, 0.30, False),
+        (HIDDEN, 0.90, CONTRADICTED, 0.00, True),
+    ]
+    *evidence, taken = (array(column) for column in zip(*cases, strict=True))
+    assert (fit_holds(*evidence, settings) == taken).all()
+
+
+@pytest.mark.parametrize("other", [0, 2])
+def test_colors_differ_least_at_the_true_depth(other: int):
+    cameras = cameras_in_a_row(3)
+    images, depth = photograph(SLANTED, cameras)
+    sweeps = plan_sweeps(cameras[0], HEIGHT, WIDTH, MatchingSettings())
+    photos = list(np.ascontiguousarray(images[0].movedim(1, -1).numpy()))
+    sweep = sweeps[other]
+    truth = (cameras.near[0, other].item() / depth[0, other].numpy() - sweep.rho_first) / (
+        sweep.rho_step
+    )
+    found = [
+        color_difference((truth + off).astype(np.float32), other, photos, sweeps)[8:-8, 12:-12]
+        for off in (-4, 0, 4)
+    ]
+    assert np.median(found[1]) < 0.01
+    assert np.median(found[1]) < 0.5 * min(np.median(found[0]), np.median(found[2]))
 
 
 def test_unit_of_length_and_world_frame_do_not_matter():

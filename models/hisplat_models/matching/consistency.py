@@ -202,7 +202,7 @@ def make_occlusion_aware(
 
 
 # Of several views the highest verdict holds.
-_OUTSIDE, _HIDDEN, _SEEN, _CONTRADICTED = 0, 1, 2, 3
+OUTSIDE, HIDDEN, SEEN, CONTRADICTED = 0, 1, 2, 3
 
 
 @kernel
@@ -219,7 +219,7 @@ def _second_cost(
                 choice = int(plane[y, x] + np.float32(0.5))
                 curve[:] = anchor[planes - choice : 2 * planes - choice]
                 continue
-            verdicts[:] = _OUTSIDE
+            verdicts[:] = OUTSIDE
             for k in range(matrices.shape[0]):
                 _judge(
                     matrices, lines, other_planes, other_trusted, k, x, y, own_rho[0], own_rho[1],
@@ -227,9 +227,9 @@ def _second_cost(
                 )  # fmt: skip
             for d in range(planes):
                 c = np.int64(curve[d])
-                if verdicts[d] == _CONTRADICTED:
+                if verdicts[d] == CONTRADICTED:
                     c = max(c, neutral) + contradiction
-                elif verdicts[d] == _SEEN:
+                elif verdicts[d] == SEEN:
                     c = (c + neutral) // 2
                 else:
                     c = neutral
@@ -261,31 +261,37 @@ def _judge(matrices, lines, other_planes, other_trusted, k, x, y, rho_first, rho
         if not (u >= 0 and u < width and v >= 0 and v < height):
             continue
         qx, qy = np.uint32(u), np.uint32(v)
-        verdict = np.uint8(_SEEN)
+        verdict = np.uint8(SEEN)
         if other_trusted[k, qy, qx]:
             ahead = rho * gain * inverse - (first + step * other_planes[k, qy, qx])
             if ahead > margin:
-                verdict = np.uint8(_CONTRADICTED)
+                verdict = np.uint8(CONTRADICTED)
             elif ahead < -margin:
-                verdict = np.uint8(_HIDDEN)
+                verdict = np.uint8(HIDDEN)
         if verdict > verdicts[d]:
             verdicts[d] = verdict
+
+
+def verdicts_on(plane: np.ndarray, surfaces: Surfaces, sweep: Sweep) -> np.ndarray:
+    """What the other views say of one hypothesis per pixel, (H, W) uint8."""
+    verdicts = np.zeros(plane.shape, np.uint8)
+    _verdicts_on(
+        plane, surfaces.matrices, surfaces.lines, surfaces.planes, surfaces.trusted,
+        rho_line(sweep), verdicts,
+    )  # fmt: skip
+    return verdicts
 
 
 def visibility(
     plane: np.ndarray, surfaces: Surfaces, sweep: Sweep
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels whose choice falls into another frame, and those that every such view hides."""
-    verdicts = np.zeros(plane.shape, np.uint8)
-    _visibility(
-        plane, surfaces.matrices, surfaces.lines, surfaces.planes, surfaces.trusted,
-        rho_line(sweep), verdicts,
-    )  # fmt: skip
-    return verdicts != _OUTSIDE, verdicts == _HIDDEN
+    verdicts = verdicts_on(plane, surfaces, sweep)
+    return verdicts != OUTSIDE, verdicts == HIDDEN
 
 
 @kernel
-def _visibility(plane, matrices, lines, other_planes, other_trusted, own_rho, verdicts):
+def _verdicts_on(plane, matrices, lines, other_planes, other_trusted, own_rho, verdicts):
     height, width = plane.shape
     for y in range(height):
         for x in range(width):
@@ -298,6 +304,20 @@ def _visibility(plane, matrices, lines, other_planes, other_trusted, own_rho, ve
 
 
 @kernel
+def sample(photo, u, v, channel):
+    """One channel of a photo (H, W, 3) at (u, v), bilinearly; the nearest edge outside it."""
+    height, width = photo.shape[:2]
+    u = min(max(u - np.float32(0.5), np.float32(0)), np.float32(width - 1))
+    v = min(max(v - np.float32(0.5), np.float32(0)), np.float32(height - 1))
+    x, y = min(int(u), width - 2), min(int(v), height - 2)
+    fx, fy = u - np.float32(x), v - np.float32(y)
+    one = np.float32(1)
+    top = photo[y, x, channel] * (one - fx) + photo[y, x + 1, channel] * fx
+    bottom = photo[y + 1, x, channel] * (one - fx) + photo[y + 1, x + 1, channel] * fx
+    return top * (one - fy) + bottom * fy
+
+
+@kernel
 def add_partner_color(own, matrix, own_rho, agrees, other_image, total, count):
     """Adds the other photo's colours (H, W, 3), sampled bilinearly, where it agrees."""
     height, width = own.shape
@@ -307,15 +327,42 @@ def add_partner_color(own, matrix, own_rho, agrees, other_image, total, count):
                 continue
             rho = own_rho[0] + own_rho[1] * own[y, x]
             u, v, _ = transfer(matrix, np.float32(x), np.float32(y), rho)
-            u = min(max(u - np.float32(0.5), np.float32(0)), np.float32(width - 1))
-            v = min(max(v - np.float32(0.5), np.float32(0)), np.float32(height - 1))
-            x0, y0 = min(int(u), width - 2), min(int(v), height - 2)
-            fx, fy = u - np.float32(x0), v - np.float32(y0)
-            one = np.float32(1)
             for c in range(3):
-                top = other_image[y0, x0, c] * (one - fx) + other_image[y0, x0 + 1, c] * fx
-                bottom = (
-                    other_image[y0 + 1, x0, c] * (one - fx) + other_image[y0 + 1, x0 + 1, c] * fx
-                )
-                total[y, x, c] += top * (one - fy) + bottom * fy
-            count[y, x] += one
+                total[y, x, c] += sample(other_image, u, v, c)
+            count[y, x] += np.float32(1)
+
+
+def color_difference(
+    plane: np.ndarray, view: int, photos: list[np.ndarray], sweeps: list[Sweep]
+) -> np.ndarray:
+    """Mean absolute difference (H, W), 0-1, to the photo that fits best; 1 where none shows it.
+
+    Args:
+        plane: (H, W) hypotheses.
+        view: Whose they are.
+        photos: (H, W, 3) in [0, 1].
+        sweeps: One per view.
+    """
+    lowest = np.ones(plane.shape, np.float32)
+    own_rho = rho_line(sweeps[view])
+    for there in sweeps[view].transfers:
+        _lower_to_difference(
+            plane, there.matrix, own_rho, photos[view], photos[there.other], lowest
+        )
+    return lowest
+
+
+@kernel
+def _lower_to_difference(own, matrix, own_rho, photo, other_photo, lowest):
+    height, width = own.shape
+    third = np.float32(1 / 3)
+    for y in range(height):
+        for x in range(width):
+            rho = own_rho[0] + own_rho[1] * own[y, x]
+            u, v, _ = transfer(matrix, np.float32(x), np.float32(y), rho)
+            if not (u >= 0 and u < width and v >= 0 and v < height):
+                continue
+            difference = np.float32(0)
+            for c in range(3):
+                difference += abs(sample(other_photo, u, v, c) - photo[y, x, c])
+            lowest[y, x] = min(lowest[y, x], difference * third)

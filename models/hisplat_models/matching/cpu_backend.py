@@ -10,16 +10,19 @@ from ..compilation import kernel
 from .aggregation import aggregate
 from .consistency import (
     Selection,
+    Surfaces,
     add_partner_color,
+    color_difference,
     consistency_error,
     make_occlusion_aware,
     other_surfaces,
     partner_error,
     rho_line,
     select,
+    verdicts_on,
     visibility,
 )
-from .filling import background_planes, distance_to_trusted, fill_by_fit
+from .filling import background_planes, distance_to_trusted, fill_by_fit, fit_holds
 from .geometry import Sweep
 from .prior import CANDIDATE_NAMES, EVIDENCE_NAMES
 from .settings import MatchingSettings
@@ -73,11 +76,14 @@ def match_scene(
     second = _each(second_pass, views, threads)
     maps = [s.plane for s in second]
 
+    errors = _each(lambda v: consistency_error(v, maps, sweeps, settings), views, threads)
+    agrees = [error <= settings.tolerance_px for error in errors]
+
     def finish(view: int) -> dict[str, np.ndarray]:
-        error = consistency_error(view, maps, sweeps, settings)
+        surfaces = other_surfaces(view, maps, agrees, sweeps, settings)
         return _describe(
-            view, first[view], second[view], trusted[view], error <= settings.tolerance_px, error,
-            totals[view], maps, photos, sweeps, settings,
+            view, first[view], second[view], trusted[view], agrees[view], errors[view],
+            totals[view], surfaces, photos, sweeps, settings,
         )  # fmt: skip
 
     results = _each(finish, views, threads)
@@ -107,22 +113,29 @@ def _describe(
     first: Selection,
     second: Selection,
     first_trusted: np.ndarray,
-    agrees: np.ndarray,
+    trusted: np.ndarray,
     error: np.ndarray,
     total: np.ndarray,
-    maps: list[np.ndarray],
+    surfaces: Surfaces,
     photos: list[np.ndarray],
     sweeps: list[Sweep],
     settings: MatchingSettings,
 ) -> dict[str, np.ndarray]:
     """Fills and candidates of one view."""
     planes = sweeps[view].planes
-    trusted = agrees
-    background = background_planes(maps[view], trusted, planes, 4, settings)
+    background = background_planes(second.plane, trusted, planes, 4, settings)
     background = background.repeat(4, 0).repeat(4, 1)
-    fill = fill_by_fit(maps[view], trusted, photos[view], background, settings)
+    fill = fill_by_fit(second.plane, trusted, photos[view], background, settings)
     fill = np.clip(fill, 0, planes - 1)
-    choice = np.where(trusted, maps[view], fill).astype(np.float32)
+    fits = fit_holds(
+        verdicts_on(fill, surfaces, sweeps[view]),
+        color_difference(fill, view, photos, sweeps),
+        verdicts_on(second.plane, surfaces, sweeps[view]),
+        color_difference(second.plane, view, photos, sweeps),
+        settings,
+    )
+    fits |= np.abs(fill - second.plane) * sweeps[view].step_px < settings.fill_alike_px
+    choice = np.where(trusted | ~fits, second.plane, fill).astype(np.float32)
     candidates = np.stack(
         [choice, first.plane, second.plane, second.runner_up, fill, background]
     ).astype(np.float32)

@@ -1,9 +1,15 @@
 """Depth for pixels without a match, from trusted pixels around them."""
 
+from typing import TypeVar, cast
+
 import numpy as np
+from torch import Tensor
 
 from ..compilation import kernel
+from .consistency import CONTRADICTED, SEEN
 from .settings import MatchingSettings
+
+Map = TypeVar("Map", np.ndarray, Tensor)
 
 _REACH = 8  # samples on each side of a window: two sigmas at a stride of a quarter sigma
 _TABLE_STEPS = 16  # entries of the colour weight table per unit of its exponent
@@ -42,6 +48,32 @@ def fill_by_fit(
             open_pixels, result,
         )  # fmt: skip
     return result
+
+
+def fit_holds(
+    fit_verdict: Map,
+    fit_difference: Map,
+    choice_verdict: Map,
+    choice_difference: Map,
+    settings: MatchingSettings,
+) -> Map:
+    """Where a fit is preferred to the second pass's choice at a pixel without a match.
+
+    The choice knows of occlusion and edges, which fits smooth over. It gives way where the other
+    view sees through it, or where that view shows the fit and its colours speak no worse for it.
+
+    Args:
+        fit_verdict: What the other views say of the fit.
+        fit_difference: How far their colours at the fit are from the pixel's, 0-1.
+        choice_verdict: What they say of the choice.
+        choice_difference: Their colours at the choice.
+        settings: Margins.
+    """
+    shown = choice_verdict >= SEEN
+    allowed = shown * (choice_difference + settings.fill_mismatch)
+    allowed = allowed + ~shown * settings.fill_unseen_mismatch
+    alike = (fit_verdict == SEEN) & (fit_difference < allowed)
+    return cast("Map", alike | (choice_verdict == CONTRADICTED))
 
 
 @kernel

@@ -55,6 +55,13 @@ class MatchingSettings:
     """Share of the fitted slope that fills follow."""
     fill_min_weight: float = 12.0
     """Sum of weights that a window needs to be used."""
+    fill_mismatch: float = 0.05
+    """How much worse (mean absolute colour difference, 0-1 scale) a fit may look in the other
+    photo than the second pass's choice and still be preferred to it."""
+    fill_unseen_mismatch: float = 0.15
+    """How bad the second pass's choice counts where the other photo cannot show it."""
+    fill_alike_px: float = 2.0
+    """Difference of fit and choice below which the smoother one, the fit, is taken."""
     background_quantile: float = 0.1
     """Quantile of trusted inverse depths around a pixel that stands for its background."""
     background_radius_px: float = 16.0

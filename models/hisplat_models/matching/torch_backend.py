@@ -17,17 +17,21 @@ from jaxtyping import Bool, Float, Int16
 from torch import Tensor
 
 from .cpu_backend import COST_SQUASH
+from .filling import fit_holds
 from .geometry import Sweep
 from .prior import CANDIDATE_NAMES, EVIDENCE_NAMES
 from .settings import MatchingSettings
 from .torch_consistency import (
     Selection,
+    Surface,
+    color_difference,
     consistency_error,
     make_occlusion_aware,
     other_surfaces,
     partner_color,
     partner_error,
     select,
+    verdicts_on,
     visibility,
 )
 from .torch_filling import background_planes, distance_to_trusted, fill_by_fit
@@ -77,7 +81,10 @@ def match_scene_torch(
     distance = distance_to_trusted(torch.stack(agrees))
     results = []
     for v in views:
-        described = _describe(first[v], second[v], agrees[v], totals[v], images[v], settings)
+        surfaces = other_surfaces(v, maps, agrees, sweeps, settings)
+        described = _describe(
+            v, first[v], second[v], agrees[v], totals[v], surfaces, images, sweeps, settings
+        )
         described["error"] = errors[v].where(agrees[v], settings.max_consistency_px)
         described["second_pass"] = ~trusted[v] & agrees[v]
         described["trusted_distance"] = 1 - (-distance[v] / 16).exp()
@@ -92,11 +99,14 @@ def _squash_cost(total: Int16[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _describe(
+    view: int,
     first: Selection,
     second: Selection,
     trusted: Bool[Tensor, "height width"],
     total: Int16[Tensor, "height width plane"],
-    photo: Float[Tensor, "3 height width"],
+    surfaces: list[Surface],
+    photos: Float[Tensor, "view 3 height width"],
+    sweeps: list[Sweep],
     settings: MatchingSettings,
 ) -> dict[str, Tensor]:
     """Fills, candidates and costs of one view."""
@@ -104,8 +114,17 @@ def _describe(
     background = background_planes(second.plane, trusted, planes, _BACKGROUND_CELL, settings)
     background = background.repeat_interleave(_BACKGROUND_CELL, 0)
     background = background.repeat_interleave(_BACKGROUND_CELL, 1)
-    fill = fill_by_fit(second.plane, trusted, photo, background, settings).clamp(0, planes - 1)
-    choice = second.plane.where(trusted, fill)
+    fill = fill_by_fit(second.plane, trusted, photos[view], background, settings)
+    fill = fill.clamp(0, planes - 1)
+    fits = fit_holds(
+        verdicts_on(fill, surfaces, sweeps[view]),
+        color_difference(fill, view, photos, sweeps),
+        verdicts_on(second.plane, surfaces, sweeps[view]),
+        color_difference(second.plane, view, photos, sweeps),
+        settings,
+    )
+    fits |= (fill - second.plane).abs() * sweeps[view].step_px < settings.fill_alike_px
+    choice = second.plane.where(trusted | ~fits, fill)
     candidates = torch.stack(
         [choice, first.plane, second.plane, second.runner_up, fill, background]
     )

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int16, UInt8
 from torch import Tensor
 
+from .consistency import CONTRADICTED, HIDDEN, OUTSIDE, SEEN
 from .geometry import Sweep, Transfer
 from .settings import MatchingSettings
 from .sweep_cost import COST_SCALE
@@ -165,10 +166,6 @@ def other_surfaces(
     return surfaces
 
 
-# Of several views the highest verdict holds.
-_OUTSIDE, _HIDDEN, _SEEN, _CONTRADICTED = 0, 1, 2, 3
-
-
 def _verdicts(
     rho: Float[Tensor, "#rows #width plane"],
     x: Float[Tensor, "width"],
@@ -190,10 +187,10 @@ def _verdicts(
         found = surface.rho_first + surface.rho_step * surface.plane
         ahead = rho * surface.gain * inverse - found.reshape(-1)[index]
         known = surface.trusted.reshape(-1)[index]
-        verdict = torch.full_like(verdicts, _SEEN)
-        verdict[known & (ahead > surface.margin)] = _CONTRADICTED
-        verdict[known & (ahead < -surface.margin)] = _HIDDEN
-        verdict[~(inside & ahead_of_camera)] = _OUTSIDE
+        verdict = torch.full_like(verdicts, SEEN)
+        verdict[known & (ahead > surface.margin)] = CONTRADICTED
+        verdict[known & (ahead < -surface.margin)] = HIDDEN
+        verdict[~(inside & ahead_of_camera)] = OUTSIDE
         verdicts = torch.maximum(verdicts, verdict)
     return verdicts
 
@@ -222,21 +219,46 @@ def make_occlusion_aware(
         verdicts = _verdicts(rho, x, y[rows], surfaces)
         first = cost[rows].short()
         second = torch.full_like(first, neutral)
-        second = ((first + neutral) // 2).where(verdicts == _SEEN, second)
+        second = ((first + neutral) // 2).where(verdicts == SEEN, second)
         expensive = first.clamp(min=neutral) + contradiction
-        second = expensive.where(verdicts == _CONTRADICTED, second)
+        second = expensive.where(verdicts == CONTRADICTED, second)
         second = (second + bias).clamp(max=255).to(torch.uint8)
         choice = (plane[rows] + 0.5).long()
         anchored = anchor[(levels - choice[..., None]).abs()]
         cost[rows] = anchored.where(trusted[rows, :, None], second)
 
 
+def verdicts_on(
+    plane: Float[Tensor, "height width"], surfaces: list[Surface], sweep: Sweep
+) -> UInt8[Tensor, "height width"]:
+    """What the other views say of one hypothesis per pixel."""
+    return _verdicts(rho_of(sweep, plane)[..., None], *pixel_centres(plane), surfaces)[..., 0]
+
+
 def visibility(
     plane: Float[Tensor, "height width"], surfaces: list[Surface], sweep: Sweep
 ) -> tuple[Bool[Tensor, "height width"], Bool[Tensor, "height width"]]:
     """Pixels whose choice falls into another frame, and those that every such view hides."""
-    verdicts = _verdicts(rho_of(sweep, plane)[..., None], *pixel_centres(plane), surfaces)[..., 0]
-    return verdicts != _OUTSIDE, verdicts == _HIDDEN
+    verdicts = verdicts_on(plane, surfaces, sweep)
+    return verdicts != OUTSIDE, verdicts == HIDDEN
+
+
+def color_difference(
+    plane: Float[Tensor, "height width"],
+    view: int,
+    photos: Float[Tensor, "view 3 height width"],
+    sweeps: list[Sweep],
+) -> Float[Tensor, "height width"]:
+    """Mean absolute difference, 0-1, to the photo that fits best; 1 where none shows it."""
+    lowest = torch.ones_like(plane)
+    own = sweeps[view]
+    for there in own.transfers:
+        u, v, _ = transfer(there.matrix, *pixel_centres(plane), rho_of(own, plane))
+        inside, _ = _frame(u, v, plane)
+        color = partner_color(plane, there.matrix, own, photos[there.other])
+        difference = (color - photos[view]).abs().mean(0)
+        lowest = torch.minimum(lowest, difference.where(inside, 1.0))
+    return lowest
 
 
 def partner_color(

@@ -1,0 +1,128 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import hisplat_app
+from hisplat_app import Reconstruction, reconstruct
+from hisplat_app.self_check import Signs
+from hisplat_app.verdict import GOOD_DB, USABLE_DB, verdict_of
+from hisplat_data_tools.cameras_json import read_cameras, to_cameras
+from hisplat_data_tools.images import Photo, load_photo
+from hisplat_models.cameras import Cameras
+from hisplat_models.metrics import psnr
+from hisplat_models.network import HiSplat
+
+DEMO = Path(hisplat_app.__file__).parent / "demo"
+SIZE = 128
+FINE = Signs(cross_psnr=GOOD_DB + 3, overlap=0.9, agreed=0.9, parallax_deg=10.0, texture=0.9)
+
+
+def demo_cameras(turn_right_by: float = 0.0) -> Cameras:
+    """Cameras of the demo's pair, the right one turned about its y axis by so many radians."""
+    file = read_cameras(DEMO / "cameras.json")
+    views = [file.find(name) for name in ("left.jpg", "right.jpg")]
+    depths = file.depth_range("left.jpg", "right.jpg")
+    assert depths is not None
+    cameras = to_cameras(views, *depths)
+    angle = torch.tensor(turn_right_by)
+    turn = torch.eye(4)
+    turn[0, 0] = turn[2, 2] = angle.cos()
+    turn[0, 2], turn[2, 0] = angle.sin(), -angle.sin()
+    poses = cameras.camera_to_world.clone()
+    poses[1] = poses[1] @ turn
+    return replace(cameras, camera_to_world=poses)
+
+
+def photos() -> list[Photo]:
+    return [load_photo(DEMO / name) for name in ("left.jpg", "right.jpg")]
+
+
+def made(network: HiSplat, pair: list[Photo], cameras: Cameras) -> Reconstruction:
+    return reconstruct(*pair, cameras=cameras, model=network, size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def sound(untrained: HiSplat) -> Reconstruction:
+    return made(untrained, photos(), demo_cameras())
+
+
+def test_wrong_cameras_are_noticed(sound: Reconstruction, untrained: HiSplat):
+    wrong = made(untrained, photos(), demo_cameras(turn_right_by=0.1))
+    assert wrong.report.signs.cross_psnr < sound.report.signs.cross_psnr - 3
+    assert wrong.report.verdict.grade != "good"
+    assert str(wrong.report.verdict) in wrong.report.warnings
+
+
+def test_a_photo_is_not_checked_against_its_own_gaussians(
+    sound: Reconstruction, untrained: HiSplat
+):
+    """A photo's own Gaussians draw it whatever it shows, so they would praise any scene."""
+    left, right = photos()
+    mirrored = replace(right, pixels=right.pixels[:, ::-1].copy())
+    odd = made(untrained, [left, mirrored], demo_cameras())
+    drawn = odd.render(odd.cameras, (odd.photos.shape[-2], odd.photos.shape[-1]))
+    assert psnr(drawn, odd.photos).min() > odd.report.signs.cross_psnr + 1
+    assert odd.report.signs.cross_psnr < sound.report.signs.cross_psnr - 5
+    assert odd.report.verdict.grade == "poor"
+
+
+def test_overlap_is_what_the_other_photo_shows(sound: Reconstruction, untrained: HiSplat):
+    same = demo_cameras()
+    narrow = same.intrinsics.clone()
+    narrow[1, :2, :2] *= 2  # the right photo shows half the width and half the height
+    half = made(untrained, photos(), replace(same, intrinsics=narrow))
+    assert half.report.signs.overlap < sound.report.signs.overlap - 0.15
+    assert 0 < sound.report.signs.overlap <= 1
+
+
+def test_plain_photos_have_no_texture(sound: Reconstruction, untrained: HiSplat):
+    gray = [replace(p, pixels=p.pixels // 64 + 120) for p in photos()]
+    plain = made(untrained, gray, demo_cameras())
+    assert plain.report.signs.texture < 0.1 < sound.report.signs.texture
+
+
+def test_a_good_scene_is_told_in_the_summary_and_not_among_the_warnings(
+    sound: Reconstruction, untrained: HiSplat, monkeypatch: pytest.MonkeyPatch
+):
+    assert sound.report.verdict.grade == "usable"
+    assert sound.report.warnings == (str(sound.report.verdict),)
+    monkeypatch.setattr("hisplat_app.verdict.GOOD_DB", USABLE_DB)
+    report = made(untrained, photos(), demo_cameras()).report
+    assert report.verdict.grade == "good"
+    assert str(report.verdict) in report.summary()
+    assert not report.warnings
+
+
+def test_grades_fall_with_what_the_photos_say_of_each_other():
+    grades = [
+        verdict_of(replace(FINE, cross_psnr=value), {}, 2).grade
+        for value in (GOOD_DB, GOOD_DB - 0.1, USABLE_DB, USABLE_DB - 0.1)
+    ]
+    assert grades == ["good", "usable", "usable", "poor"]
+
+
+@pytest.mark.parametrize(
+    ("sign", "value", "told"),
+    [
+        ("overlap", 0.4, "only 40% of what a photo shows"),
+        ("agreed", 0.3, "depth of only 30% of pixels"),
+        ("texture", 0.2, "only 20% of the photos has texture"),
+        ("parallax_deg", 1.0, "moved little"),
+        ("parallax_deg", 35.0, "moved far"),
+    ],
+)
+def test_a_poor_scene_has_its_reason(sign: str, value: float, told: str):
+    signs = replace(FINE, cross_psnr=USABLE_DB - 1, **{sign: value})
+    (reason,) = verdict_of(signs, {"inliers": 500.0}, 2).reasons
+    assert told in reason
+
+
+def test_few_points_for_the_cameras_are_a_reason():
+    signs = replace(FINE, cross_psnr=USABLE_DB - 1)
+    assert "only 20 matching points" in str(verdict_of(signs, {"inliers": 20.0}, 2))
+    assert "only 9 matching points" in str(
+        verdict_of(signs, {"points": 900.0, "fewest_points": 9.0}, 3)
+    )
+    assert "differ where they show the same" in str(verdict_of(signs, {}, 2))
