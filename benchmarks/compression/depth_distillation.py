@@ -42,7 +42,7 @@ from .loop import TrainingSettings, train
 from .report import ResultFile, Run, table
 from .stereo import StereoNet, StereoPairs, StereoPrediction, stereo_pairs, stereo_space
 
-TRAINING = TrainingSettings(epochs=12, batch_size=8, learning_rate=0.1, shift_px=0)
+TRAINING = TrainingSettings(epochs=12, batch_size=8, learning_rate=0.03, shift_px=0)
 PAIRS = 256
 AMPLITUDE = 3.0
 """Of logits in KL-: peaks of 3-5 candidates stay as sharp as they are."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import depth_distillation, elastic, soft_to_hard, sparsification
+from . import elastic, soft_to_hard, sparsification
 from .report import runs_of, table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -54,17 +54,17 @@ class DocumentedTable:
 
 TABLES = (
     DocumentedTable("compression/st.md", "compression_e1.json", elastic.COLUMNS),
-    DocumentedTable("compression/gkt.md", "compression_e2.json", elastic.COLUMNS),
+    DocumentedTable("compression/s2hpruner.md", "compression_e3.json", soft_to_hard.COLUMNS),
     DocumentedTable("compression/s2hpruner.md", "compression_e3_digits.json", soft_to_hard.COLUMNS),
+    DocumentedTable("compression/stp.md", "compression_e4.json", sparsification.COLUMNS),
     DocumentedTable("compression/stp.md", "compression_e4_digits.json", sparsification.COLUMNS),
     DocumentedTable(
         "compression/stp.md",
-        "compression_e4_digits.json",
+        "compression_e4.json",
         sparsification.NORM_COLUMNS,
         digits=2,
         part=" norms",
     ),
-    DocumentedTable("compression.md", "compression_e5.json", depth_distillation.COLUMNS, 2),
 )
 
 
