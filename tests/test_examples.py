@@ -82,3 +82,16 @@ def test_own_writer_writes_a_line_for_each_gaussian(tmp_path: Path):
     first, second = (tmp_path / "points.xyz").read_text().splitlines()
     assert first.split() == ["0", "0", "2", "199", "128", "56"]
     assert len(second.split()) == 6
+
+
+def test_a_network_of_ones_own_is_cut_and_still_does_its_work(tmp_path: Path):
+    torch.manual_seed(0)
+    module = example("compress_own_network")
+    small, right = module.main(tmp_path / "small.safetensors", epochs=4)
+    whole = module.resnet()
+
+    def size(network: torch.nn.Module) -> int:
+        return sum(values.numel() for values in network.parameters())
+
+    assert size(small) < 0.6 * size(whole)
+    assert right > 80

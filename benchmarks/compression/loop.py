@@ -4,16 +4,18 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
-from hisplat_models.compression.statistics import reestimated_statistics
-from torch import nn
+from jaxtyping import Int64
+from torch import Tensor, nn
 
 from hisplat_models.compression.groups import ChannelGroup
+from hisplat_models.compression.statistics import reestimated_statistics
 from hisplat_models.compression.step import CompressionStep
 from hisplat_models.compression.subnet import Subnet
 
-from .tasks import Classification, ImageBatch, accuracy, mean_losses, moved, parts
+from .tasks import Classification, ImageBatch, accuracy, mean_losses, parts
 
 STATISTICS_IMAGES = 2000
 """Training images from which norms' statistics are taken again; at least so many is published."""
@@ -39,10 +41,29 @@ class TrainingSettings:
     """Images are shifted by up to so much, at random."""
 
 
+SomeSamples = TypeVar("SomeSamples", bound="Samples")
+
+
+class Samples(Protocol):
+    """What can be trained on: inputs with their targets."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self: SomeSamples, chosen: Int64[Tensor, " chosen"], /) -> SomeSamples:
+        """Some of them."""
+        ...
+
+    def moved(self: SomeSamples, most_px: int, generator: torch.Generator) -> SomeSamples:
+        """Each shifted by up to so many pixels, at random."""
+        ...
+
+
 def train(
     network: nn.Module,
-    method: CompressionStep[ImageBatch],
-    images: ImageBatch,
+    method: CompressionStep[SomeSamples],
+    samples: SomeSamples,
     settings: TrainingSettings,
     seed: int,
     on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, losses: None,
@@ -52,7 +73,7 @@ def train(
     Args:
         network: Weights and statistics are changed.
         method: Accumulates gradients.
-        images: What is trained on.
+        samples: What is trained on.
         settings: Length and speed.
         seed: Of order and shifts, nothing else.
         on_epoch: Called after each epoch with its number from 0 and its mean losses.
@@ -61,17 +82,16 @@ def train(
         Mean losses of the last epoch.
     """
     generator = torch.Generator().manual_seed(seed)
-    steps = settings.epochs * math.ceil(len(images) / settings.batch_size)
-    optimizer = _optimizer(network, method, settings)
+    steps = settings.epochs * math.ceil(len(samples) / settings.batch_size)
+    optimizer = optimizer_of(network, method, settings)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     means: dict[str, float] = {}
     for epoch in range(settings.epochs):
         network.train()
-        order = torch.randperm(len(images), generator=generator)
+        order = torch.randperm(len(samples), generator=generator)
         losses = []
         for chosen in order.split(settings.batch_size):
-            batch = images[chosen]
-            batch = ImageBatch(moved(batch.images, settings.shift_px, generator), batch.labels)
+            batch = samples[chosen].moved(settings.shift_px, generator)
             optimizer.zero_grad()
             losses.append(method.step(batch))
             optimizer.step()
@@ -82,9 +102,10 @@ def train(
     return means
 
 
-def _optimizer(
-    network: nn.Module, method: CompressionStep[ImageBatch], settings: TrainingSettings
+def optimizer_of(
+    network: nn.Module, method: CompressionStep[SomeSamples], settings: TrainingSettings
 ) -> torch.optim.SGD:
+    """Over the network's parameters and, at their own speed and without decay, the method's."""
     groups: list[dict[str, object]] = [
         {"params": list(network.parameters()), "weight_decay": settings.weight_decay}
     ]

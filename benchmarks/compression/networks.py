@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from hisplat_models.compression.spaces import DepthSpace
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from hisplat_models.compression.spaces import DepthSpace
 
 Norm = Literal["batch", "instance"]
 NORMS: dict[Norm, Callable[[int], nn.Module]] = {

@@ -47,6 +47,11 @@ class ResultFile:
         unfinished.replace(self._path)
 
 
+def runs_of(path: Path) -> list[Run]:
+    """The runs that a result file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))["runs"]
+
+
 def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean and sample standard deviation, as "95.3 ± 0.4"; the value alone if there is one."""
     if len(values) == 1:

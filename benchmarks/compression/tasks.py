@@ -25,6 +25,10 @@ class ImageBatch:
     def __getitem__(self, chosen: Int64[Tensor, " chosen"] | slice) -> "ImageBatch":
         return ImageBatch(self.images[chosen], self.labels[chosen])
 
+    def moved(self, most_px: int, generator: torch.Generator) -> "ImageBatch":
+        """Images shifted by up to so many pixels, at random."""
+        return ImageBatch(moved(self.images, most_px, generator), self.labels)
+
 
 @dataclass(frozen=True)
 class Data:

@@ -29,9 +29,11 @@ __all__ = [
     "create_skeleton",
     "fit_state",
     "load_model",
+    "read_metadata",
     "read_safetensors",
     "save_model",
     "save_weights",
+    "write_safetensors",
 ]
 
 _METADATA_KEY = "hisplat_config"
@@ -77,14 +79,24 @@ def save_weights(config: HiSplatConfig, state: Mapping[str, Tensor], path: str |
     Raises:
         CheckpointError: if the file cannot be written.
     """
+    write_safetensors(state, {_METADATA_KEY: json.dumps(asdict(config))}, path)
+
+
+def write_safetensors(
+    state: Mapping[str, Tensor], metadata: Mapping[str, str], path: str | Path
+) -> None:
+    """Writes tensors and texts; the file appears whole or not at all.
+
+    Raises:
+        CheckpointError: if the file cannot be written.
+    """
     path = Path(path)
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    metadata = {_METADATA_KEY: json.dumps(asdict(config)), "format": "pt"}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
     os.close(handle)
     try:
-        save_file(tensors, temporary, metadata)
+        save_file(tensors, temporary, {**metadata, "format": "pt"})
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except SafetensorError as error:
@@ -101,6 +113,16 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     with _opened(path) as file:
         return {key: file.get_tensor(key) for key in file.keys()}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts of any safetensors file.
+
+    Raises:
+        CheckpointError: if it is not such a file.
+    """
+    with _opened(path) as file:
+        return file.metadata() or {}
 
 
 # ---- Fit ----------------------------------------------------------------------------------------

@@ -28,6 +28,24 @@ class GroupMember:
 
 
 @dataclass(frozen=True)
+class GroupSize:
+    """A number that a module stores and that shrinks with a channel group.
+
+    Needed where it cannot be read off a sliced parameter of one of torch's own modules: heads of
+    an attention, channels of a norm without parameters.
+
+    Attributes:
+        module: Its name in the network.
+        attribute: An int, or a tuple whose last entry is meant (``normalized_shape``).
+        per_channel: By how much it falls for each channel that is left out.
+    """
+
+    module: str
+    attribute: str
+    per_channel: int = 1
+
+
+@dataclass(frozen=True)
 class ChannelGroup:
     """Channels that must be kept or removed together everywhere, as residual sums demand.
 
@@ -36,9 +54,11 @@ class ChannelGroup:
         channels: How many there are.
         divisor: Numbers of kept channels must be multiples of it.
         members: Every axis along which the group runs.
+        sizes: Numbers stored in modules that go along, besides those of sliced parameters.
     """
 
     name: str
     channels: int
     divisor: int
     members: tuple[GroupMember, ...]
+    sizes: tuple[GroupSize, ...] = ()

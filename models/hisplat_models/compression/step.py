@@ -1,7 +1,7 @@
 """The contract that all methods share, so that one loop trains with each of them."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
@@ -10,6 +10,7 @@ from .subnet import Subnet
 Batch = TypeVar("Batch", contravariant=True)
 
 
+@runtime_checkable
 class CompressionStep(Protocol[Batch]):
     """One method at work on one network.
 

@@ -1,7 +1,7 @@
 """What a compression method must know of a network's work: its loss, and what can be taught."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ Knowledge = Mapping[str, Tensor]
 averaged over networks (logits, log-disparities), named alike for teacher and student."""
 
 
+@runtime_checkable
 class Prediction(Protocol):
     """A network's output; tasks add what their losses need."""
 
@@ -21,6 +22,7 @@ class Prediction(Protocol):
         ...
 
 
+@runtime_checkable
 class CompressionTask(Protocol[Batch]):
     """Classification in the experiments, two-view reconstruction for HiSplat."""
 
@@ -28,8 +30,8 @@ class CompressionTask(Protocol[Batch]):
         """Runs the network as it is now: whole, or as the subnet that is active."""
         ...
 
-    def task_loss(self, prediction: Prediction, batch: Batch) -> Tensor:
-        """What the network is trained for, a scalar."""
+    def task_loss(self, prediction: Any, batch: Batch) -> Tensor:
+        """What the network is trained for, a scalar, of what ``predict`` returned."""
         ...
 
     def distillation_loss(self, teacher: Knowledge, student: Knowledge) -> Tensor:
