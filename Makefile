@@ -19,7 +19,7 @@ FIND_CHROMIUM = for name in $(BROWSERS); do command -v "$$name" && break; done
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nerfstudio nerfstudio-tests lint install chromium clean
+.PHONY: help demo test test-nerfstudio nerfstudio-tests lint install chromium nerfstudio-libraries clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -33,7 +33,7 @@ test: $(DONE)/dev chromium  ## Run all tests (PYTEST_ARGS="-k render")
 test-nerfstudio:  ## Run the tests of the nerfstudio plugin, in an environment of their own
 	@$(MAKE) --no-print-directory VENV=$(NERFSTUDIO_VENV) nerfstudio-tests
 
-nerfstudio-tests: $(DONE)/nerfstudio
+nerfstudio-tests: $(DONE)/nerfstudio nerfstudio-libraries
 	$(BIN)/python -m pytest tests/nerfstudio $(PYTEST_ARGS)
 
 lint: $(DONE)/dev  ## Run ruff and pyright, all of them even if one complains
@@ -88,6 +88,19 @@ $(DONE)/nerfstudio: $(DONE)/torch pyproject.toml
 	  "torch==`$(BIN)/python -c 'import torch; print(torch.__version__)'`"
 	$(PIP) check
 	@touch $@
+
+# nerfstudio reads points with open3d, which links to libraries of the system, and writes videos
+# with the system's ffmpeg.
+nerfstudio-libraries:
+	@if command -v ffmpeg >/dev/null && $(BIN)/python -c 'import open3d' 2>/dev/null; then exit 0; fi; \
+	if command -v apt-get >/dev/null; then \
+	  if [ "`id -u`" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
+	  $$as_root apt-get update && \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+	    ffmpeg libusb-1.0-0 libgl1 libgomp1 && exit 0; \
+	fi; \
+	echo "The tests of the nerfstudio plugin need ffmpeg, libusb-1.0 and libGL: install them." >&2; \
+	exit 1
 
 # The browser tests drive a real Chromium.
 chromium:

@@ -1,16 +1,13 @@
 """What the pages on compression show is what the example does and what result files hold."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from benchmarks.compression import depth_distillation, elastic
-from benchmarks.compression.report import runs_of, table
+from benchmarks.compression.tables import DOCS, TABLES, DocumentedTable
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs"
 PAGES = [DOCS / "compression.md", *sorted((DOCS / "compression").glob("*.md"))]
 
 
@@ -20,20 +17,10 @@ def test_the_code_for_a_network_of_ones_own_is_that_of_the_example():
     assert len(shown[0].splitlines()) <= 30
 
 
-@pytest.mark.parametrize(
-    ("page", "results", "columns", "digits"),
-    [
-        ("compression/st.md", "compression_e1.json", elastic.COLUMNS, 1),
-        ("compression/gkt.md", "compression_e2.json", elastic.COLUMNS, 1),
-        ("compression.md", "compression_e5.json", depth_distillation.COLUMNS, 2),
-    ],
-)
-def test_tables_are_those_of_result_files(
-    page: str, results: str, columns: Mapping[str, str], digits: int
-):
-    assert (
-        table(runs_of(DOCS / "benchmarks" / results), columns, digits) in (DOCS / page).read_text()
-    )
+@pytest.mark.parametrize("documented", TABLES, ids=lambda documented: documented.results)
+def test_tables_are_those_of_result_files(documented: DocumentedTable):
+    text = (DOCS / documented.page).read_text()
+    assert documented.written_into(text) == text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,8 +1,9 @@
 """What experiments on widths share: network, channel groups, budget, and what is measured."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -15,10 +16,38 @@ from hisplat_models.compression.statistics import reestimated_statistics
 from hisplat_models.compression.subnet import Subnet
 from hisplat_models.compression.swapping import named_tensors
 
-from .loop import STATISTICS_IMAGES, subnet_accuracy
+from .digits import digits
+from .loop import STATISTICS_IMAGES, TrainingSettings, subnet_accuracy
 from .networks import ResidualNet
 from .report import Run
+from .shapes import shapes
 from .tasks import Classification, Data, accuracy, parts
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Data, network and training that all modes of an experiment share."""
+
+    data: Callable[[], Data]
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+    training: TrainingSettings
+    keep_flops: float = 0.15
+
+    def described(self) -> dict[str, Any]:
+        """What the result file says of it."""
+        return {
+            "widths": self.widths,
+            "blocks": self.blocks,
+            "keep_flops": self.keep_flops,
+            "training": asdict(self.training),
+        }
+
+
+SETTINGS = {
+    "shapes": Setting(shapes, (8, 16, 32), (2, 2, 2), TrainingSettings(epochs=10)),
+    "digits": Setting(digits, (12, 24), (2, 2), TrainingSettings(epochs=40)),
+}
 
 
 @dataclass(frozen=True)
@@ -36,15 +65,13 @@ class PruningProblem:
     budget: Budget
 
 
-def pruning_problem(
-    data: Data, widths: tuple[int, ...], blocks: tuple[int, ...], keep_flops: float, seed: int
-) -> PruningProblem:
+def pruning_problem(setting: Setting, data: Data, seed: int) -> PruningProblem:
     """The network that a seed gives."""
     torch.manual_seed(seed)
-    network = ResidualNet(data.classes, widths, blocks)
+    network = ResidualNet(data.classes, setting.widths, setting.blocks)
     inputs = (data.train.images[:1],)
     groups = find_groups(network, inputs)
-    budget = Budget(flop_cost(network, groups, inputs), keep_flops)
+    budget = Budget(flop_cost(network, groups, inputs), setting.keep_flops)
     # A layout of memory only, in which small convolutions take a quarter less time.
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return PruningProblem(network, groups, budget)

@@ -1,6 +1,7 @@
 """E3: does S2HPruner close the gap between its soft and its hard network, and by which part?
 
-Shapes (``shapes.py``), a residual net of 3x3 blocks, 15 % of its FLOPs, widths only.
+Shapes (``shapes.py``) or digits-300 (``digits.py``), a residual net of 3x3 blocks, 15 % of its
+FLOPs, widths only.
 
 Usage: python -m benchmarks.compression.soft_to_hard --output docs/benchmarks/compression_e3.json
 """
@@ -15,14 +16,11 @@ import tyro
 
 from hisplat_models.compression.s2h import S2HPruner, S2HSettings
 
-from .loop import TrainingSettings, subnet_accuracy, train
-from .pruning import pruning_problem, soft_accuracy
+from .loop import subnet_accuracy, train
+from .pruning import SETTINGS, Setting, pruning_problem, soft_accuracy
 from .report import ResultFile, Run, table
-from .shapes import shapes
 from .tasks import Classification, Data
 
-WIDTHS, BLOCKS, KEEP_FLOPS = (8, 16, 32), (2, 2, 2), 0.15
-TRAINING = TrainingSettings(epochs=10)
 Gap = Literal["decoupled", "coupled", "one_way", "none"]
 MODES: dict[str, Gap] = {
     "plain mask, cut at the end": "none",
@@ -45,6 +43,8 @@ class Options:
 
     output: Path
     """JSON file; runs that it holds are not made again."""
+    data: Literal["shapes", "digits"] = "shapes"
+    """Images and, with them, network and length of training; one file each."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """One run of every mode each."""
     table_only: bool = False
@@ -54,30 +54,26 @@ class Options:
 def main(options: Options) -> None:
     """Makes all runs that are missing."""
     torch.set_num_threads(1)
-    settings = {
-        "widths": WIDTHS,
-        "blocks": BLOCKS,
-        "keep_flops": KEEP_FLOPS,
-        "training": asdict(TRAINING),
-        "modes": {name: asdict(S2HSettings(gap=gap)) for name, gap in MODES.items()},
-    }
-    results = ResultFile(options.output, "E3: soft and hard network, shapes", settings)
+    setting = SETTINGS[options.data]
+    modes = {name: asdict(S2HSettings(gap=gap)) for name, gap in MODES.items()}
+    settings = {"data": options.data, **setting.described(), "modes": modes}
+    results = ResultFile(options.output, "E3: soft and hard network", settings)
     seeds = () if options.table_only else options.seeds
     missing = [(seed, mode) for seed in seeds for mode in MODES if not results.has(mode, seed)]
-    data = shapes() if missing else None
+    data = setting.data() if missing else None
     for seed, mode in missing:
         assert data is not None
-        results.add({"mode": mode, "seed": seed, **_measured(data, MODES[mode], seed)})
+        results.add({"mode": mode, "seed": seed, **_measured(setting, data, MODES[mode], seed)})
     print(table(sorted(results.runs, key=lambda run: list(MODES).index(run["mode"])), COLUMNS))
 
 
-def _measured(data: Data, gap: Gap, seed: int) -> Run:
-    problem = pruning_problem(data, WIDTHS, BLOCKS, KEEP_FLOPS, seed)
+def _measured(setting: Setting, data: Data, gap: Gap, seed: int) -> Run:
+    problem = pruning_problem(setting, data, seed)
     method = S2HPruner(
         problem.network, problem.groups, Classification(), [problem.budget], S2HSettings(gap=gap)
     )
     start = time.perf_counter()
-    train(problem.network, method, data.train, TRAINING, seed)
+    train(problem.network, method, data.train, setting.training, seed)
     seconds = time.perf_counter() - start
     soft = soft_accuracy(problem, method, data)
     hard = subnet_accuracy(problem.network, problem.groups, method.result(), data.train, data.test)

@@ -250,8 +250,15 @@ def write_cameras(
     write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
-def write_transforms(path: Path | str, images: Sequence[ImageCamera]) -> None:
+def write_transforms(
+    path: Path | str, images: Sequence[ImageCamera], points: str | None = None
+) -> None:
     """Writes nerfstudio's ``transforms.json``; ``read_cameras`` gives the same cameras back.
+
+    Args:
+        path: Where to.
+        images: The cameras.
+        points: A .ply with points of the scene, relative to the file's folder.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
@@ -269,7 +276,9 @@ def write_transforms(path: Path | str, images: Sequence[ImageCamera]) -> None:
         }
         for i in images
     ]
-    document = {"camera_model": "OPENCV", "frames": frames}
+    document: dict[str, Any] = {"camera_model": "OPENCV", "frames": frames}
+    if points is not None:
+        document["ply_file_path"] = points
     write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 

@@ -1,4 +1,4 @@
-"""``hisplat data``: chunk files and evaluation indices from one's own photos and videos."""
+"""``hisplat data``: chunk files, evaluation indices, captures for nerfstudio from own photos."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from .console import progress_line, tell, warn
+from .nerfstudio_data import MakeNerfstudio
 
 if TYPE_CHECKING:
     from hisplat_data_tools.datasets import ChunkScenes, SceneFolders, ViewChoice
@@ -314,7 +315,8 @@ class Data:
     command: Annotated[
         Annotated[MakeChunks, tyro.conf.subcommand("make-chunks")]
         | Annotated[MakeIndex, tyro.conf.subcommand("make-index")]
-        | Annotated[IndexChunks, tyro.conf.subcommand("index-chunks")],
+        | Annotated[IndexChunks, tyro.conf.subcommand("index-chunks")]
+        | Annotated[MakeNerfstudio, tyro.conf.subcommand("make-nerfstudio")],
         tyro.conf.OmitArgPrefixes,
         tyro.conf.OmitSubcommandPrefixes,
     ]

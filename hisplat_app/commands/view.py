@@ -33,11 +33,15 @@ class View:
       hisplat-view --views a.jpg b.jpg c.jpg
       hisplat-view --demo
       hisplat-view scene.ply
+      hisplat-view --nerfstudio outputs/room/hisplat/2026-11-28_120000/config.yml
       hisplat-view --left 003.jpg --right 006.jpg --cameras cameras.json --export fox.ply
     """
 
     scene: Annotated[Path | None, tyro.conf.Positional] = None
     """A scene to open instead of photos: .ply (any 3DGS layout, compressed too), .splat or .spz."""
+    nerfstudio: Annotated[Path | None, tyro.conf.arg(metavar="CONFIG.YML")] = None
+    """A scene that nerfstudio trained (hisplat, splatfacto and methods like them): config.yml of a
+    run. The last checkpoint is shown; no code that the files may hold is run."""
     demo: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the bundled example instead of own photos."""
     host: str = "127.0.0.1"
@@ -83,6 +87,11 @@ class View:
 
             name = self.scene.name
             opened = file_scene(read_scene(self.scene), name), name
+        if self.nerfstudio is not None:
+            from ..nerfstudio_runs import read_run
+
+            name = self.nerfstudio.resolve().parent.name
+            opened = file_scene(read_run(self.nerfstudio), f"the run {name}"), name
         with (
             ReconstructionSession(
                 self.network.model,
@@ -131,10 +140,13 @@ class View:
             check_scene_out(self.export)
         check_can_write(self.export)
         self.photos.check()
-        if self.scene is not None and (self.demo or self.photos.given):
-            raise ValueError("Give either a scene, or photos, or --demo.")
+        scenes = [self.scene is not None, self.nerfstudio is not None]
+        if sum([*scenes, self.demo or self.photos.given]) > 1:
+            raise ValueError("Give either a scene, or --nerfstudio, or photos, or --demo.")
         if self.scene is not None and self.export is not None:
             raise ValueError("To convert a scene, use hisplat export.")
+        if self.nerfstudio is not None and self.export is not None:
+            raise ValueError("To write a scene of nerfstudio's, use ns-export gaussian-splat.")
         if self.demo and (self.photos.given or self.known != CameraOptions()):
             raise ValueError("--demo brings its own photos and cameras.")
         if self.photos.transforms is not None and self.known != CameraOptions():

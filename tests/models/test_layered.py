@@ -74,6 +74,19 @@ def test_every_pixel_has_a_gaussian_of_each_level(scene):
     assert (gaussians.opacities[gaussians.level == 2] >= LayeredSettings().fine_opacity).all()
 
 
+def test_fine_colours_are_sharper_than_the_photos_and_still_colours(scene):
+    images, cameras, _ = scene
+    prior = match_views(images, cameras)
+    plain = layered_stages(prior, images, LayeredSettings(fine_sharpening=0.0))[2].color
+    sharp = layered_stages(prior, images, LayeredSettings(fine_sharpening=0.5))[2].color
+    assert torch.equal(plain, prior.color)
+    assert sharp.min() >= 0
+    assert sharp.max() <= 1
+    inner = (..., slice(8, -8), slice(8, -8))
+    assert sharp.diff(dim=-1).abs().mean() > 1.05 * plain.diff(dim=-1).abs().mean()
+    torch.testing.assert_close(sharp[inner].mean(), plain[inner].mean(), atol=5e-3, rtol=0)
+
+
 @pytest.mark.parametrize("view", [0, 1])
 def test_the_scene_shows_its_photos(scene, view: int):
     images, cameras, stages = scene

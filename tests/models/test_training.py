@@ -8,8 +8,10 @@ import torch
 
 from hisplat_models.checkpoints import CheckpointError, load_model, save_model
 from hisplat_models.example import Example, collate
+from hisplat_models.gaussian_head import HARMONICS_START
 from hisplat_models.network import HiSplat
 from hisplat_models.rendering import CpuRenderer
+from hisplat_models.stage import Stage
 from hisplat_models.training.feed import (
     BatchOrder,
     SampleKey,
@@ -18,11 +20,20 @@ from hisplat_models.training.feed import (
     collate_samples,
     epoch_orders,
     mirrored,
+    with_halved_photos,
 )
 from hisplat_models.training.loop import TrainProgress
 from hisplat_models.training.losses import LossSettings, channel_gains, training_loss
 
-from .training_runs import SETTINGS, TINY, Walls, logged, trainer
+from .training_runs import (
+    PUBLISHED_SETTINGS,
+    SETTINGS,
+    TINY,
+    Walls,
+    logged,
+    published_trainer,
+    trainer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +152,55 @@ def test_augmented_views_agree_as_before(walls: Walls, seed: int):
 def test_mirroring_without_the_cameras_would_be_noticed(walls: Walls):
     wrong = dataclasses.replace(mirrored(walls[0]), context_cameras=walls[0].context_cameras)
     assert photometric_error(wrong) > 1.5 * photometric_error(walls[0])
+
+
+def test_halved_photos_show_what_the_whole_ones_show(walls: Walls):
+    example = walls[0]
+    half = with_halved_photos(example)
+    assert half.context_images.shape[-1] * 2 == example.context_images.shape[-1]
+    assert half.context_depth is not None
+    assert half.context_depth.shape == half.context_images[:, 0].shape
+    assert half.target_images is example.target_images
+    assert half.context_cameras is example.context_cameras  # intrinsics are normalised
+    torch.testing.assert_close(half.context_images.mean(), example.context_images.mean())
+
+
+def test_a_batch_is_halved_as_a_whole_and_the_same_every_time(walls: Walls):
+    samples = TrainingSamples(walls, False, seed=1, half_size_steps=0.5)
+    widths = [
+        {samples[SampleKey(0, i, step)].example.context_images.shape[-1] for i in range(3)}
+        for step in range(12)
+    ]
+    assert all(len(w) == 1 for w in widths)
+    assert len(set.union(*widths)) == 2
+    again = TrainingSamples(walls, False, seed=1, half_size_steps=0.5)
+    assert samples[SampleKey(0, 1, 5)].example.context_images.equal(
+        again[SampleKey(0, 1, 5)].example.context_images
+    )
+
+
+def test_fixed_parts_stay_analytic_and_the_rest_learns(walls: Walls, tmp_path: Path):
+    settings = dataclasses.replace(SETTINGS, fixed=("colors", "backdrops"), snapshot_every=3)
+    run = trainer(walls, tmp_path, settings)
+    run.run()
+    coarse, finest = run.model.stages[0], run.model.stages[-1]
+    assert isinstance(coarse, Stage)
+    assert isinstance(finest, Stage)
+    assert not coarse.head_out.weight.any()
+    assert not finest.head_out.weight[HARMONICS_START:].any()
+    assert finest.head_out.weight[:HARMONICS_START].any()
+    assert coarse.disparity_out.weight[1].any()  # its opacities are learned
+    assert sorted(p.name for p in (tmp_path / "snapshots").iterdir()) == [
+        "000003.safetensors",
+        "000006.safetensors",
+    ]
+    assert load_model(tmp_path / "snapshots/000003.safetensors").config == run.model.config
+
+
+def test_parts_of_a_network_without_a_prior_cannot_stay_fixed(walls: Walls, tmp_path: Path):
+    settings = dataclasses.replace(PUBLISHED_SETTINGS, fixed=("colors",))
+    with pytest.raises(ValueError, match="matching prior"):
+        published_trainer(walls, tmp_path, settings)
 
 
 def test_gains_undo_an_exposure_change():

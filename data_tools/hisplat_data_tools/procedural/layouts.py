@@ -1,4 +1,4 @@
-"""Layouts: what stands where in a random scene. Rooms, table tops, streets, landscapes, clutter."""
+"""Layouts: what stands where in a random scene. Rooms, table tops, streets, clutter, studios."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from .furniture import (
     add_tree,
     materials,
 )
-from .raycast import BOX, ELLIPSOID, HEIGHT_FIELD, LATTICE, NO_CUTOUT, RECTANGLE
+from .raycast import BOX, CONE, CYLINDER, ELLIPSOID, HEIGHT_FIELD, LATTICE, NO_CUTOUT, RECTANGLE
 from .scene import Scene, SceneBuilder, above, turn
 from .textures import fractal_noise
 
@@ -288,6 +288,29 @@ def _planes(build: SceneBuilder) -> Scene:
     return build.build("planes", [[-1.5, -4, -1], [1.5, -2, 1.5]], [[-1, 6, -1], [1, 9, 1]])
 
 
+def _studio(build: SceneBuilder) -> Scene:
+    """Objects grown together before one even colour, often black: nothing to match behind them."""
+    rng = build.rng
+    backdrop = build.material(build.texture("plain"), 4.0, glossy=0.0)
+    build.wall(np.array([0, 4.0, 0]), [0.0, -1.0, 0.0], 40.0, 40.0, backdrop)
+    if rng.random() < 0.5:
+        build.add(RECTANGLE, [0, 0, -1.3], (40, 40, 1), backdrop)
+    kinds = materials(build, BUSY, 2, 0.8)
+    for _ in range(int(rng.integers(3, 10))):
+        size = np.exp(rng.uniform(np.log(0.2), np.log(0.8), 3))
+        place = rng.normal(0, [0.5, 0.4, 0.4])
+        _add_rock(build, place, size, int(rng.choice(kinds)))
+        kind = int(rng.choice([BOX, CYLINDER, CONE]))
+        place = rng.normal(0, [0.5, 0.4, 0.4])
+        build.add(kind, place, size, int(rng.choice(kinds)), turn(2, rng.uniform(0, 3)))
+    if rng.random() < 0.5:
+        add_flying_objects(build, [-1.2, -0.8, -1], [1.2, 0.8, 1], int(rng.integers(1, 8)))
+    build.sun(np.array([rng.normal(), -2.0, 1.5]), rng.uniform(0.4, 1.2) * _warmth(rng))
+    build.ambient = np.outer([0.5, 0.4], _warmth(rng))
+    low, high = [-1.5, -4.0, -0.5], [1.5, -2.6, 1.0]
+    return build.build("studio", [low, high], [[-0.3, -0.2, -0.3], [0.3, 0.2, 0.3]])
+
+
 LAYOUTS: dict[str, Callable[[SceneBuilder], Scene]] = {
     "room": _room,
     "tabletop": _tabletop,
@@ -295,6 +318,7 @@ LAYOUTS: dict[str, Callable[[SceneBuilder], Scene]] = {
     "landscape": _landscape,
     "clutter": _clutter,
     "planes": _planes,
+    "studio": _studio,
 }
 """Makers of scenes by name."""
 
@@ -305,6 +329,7 @@ FREQUENCIES = {
     "landscape": 0.1,
     "clutter": 0.15,
     "planes": 0.1,
+    "studio": 0.12,
 }
 """How often each layout is chosen, before those not asked for are left out."""
 

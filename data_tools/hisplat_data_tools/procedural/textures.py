@@ -261,6 +261,13 @@ def _plaster(rng: np.random.Generator, size: int) -> np.ndarray:
     return colour * (1 + strength * (field[..., None] - 0.5))
 
 
+def _plain(rng: np.random.Generator, size: int) -> np.ndarray:
+    """One colour without a trace of texture: cloth and paper behind photographed objects."""
+    shades = (np.zeros(3), np.ones(3), np.full(3, rng.random()), sample_palette(rng, 1)[0])
+    colour = shades[int(rng.choice(4, p=[0.5, 0.1, 0.2, 0.2]))]
+    return np.broadcast_to(colour, (size, size, 3)).astype(np.float32)
+
+
 def _speckle(rng: np.random.Generator, size: int) -> np.ndarray:
     """Granite, gravel, carpet: fine grains of a few colours."""
     cells = size // int(rng.choice([2, 4, 8]))
@@ -320,6 +327,7 @@ STYLES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "print": _print,
     "facade": _facade,
     "plaster": _plaster,
+    "plain": _plain,
     "speckle": _speckle,
     "gradient": _gradient,
     "clouds": _clouds,

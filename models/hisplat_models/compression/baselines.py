@@ -16,6 +16,7 @@ from .masks import most_important, subnet_of_sizes
 from .subnet import Subnet
 from .swapping import named_tensors
 from .task import CompressionTask
+from .width_search import fewest_channels
 
 Batch = TypeVar("Batch")
 
@@ -54,7 +55,7 @@ class GroupLasso(WeightsOnlyStep[Batch]):
         return {"task": loss, "penalty": penalty.item()}
 
     def result(self) -> Subnet:
-        """As many of the largest norms as the budget allows; each group keeps a few."""
+        """As many of the largest norms as the budget allows; each group keeps some."""
         return largest_norms(self.network, self.groups, self.budget)
 
 
@@ -102,22 +103,32 @@ def largest_norms(network: nn.Module, groups: Sequence[ChannelGroup], budget: Bu
     """Channels whose filters' norm exceeds the lowest threshold that meets the budget.
 
     Norms are root mean squares over a group's layers; layers start with filters of equal norm.
+    Every group keeps half the square root of the budget in any case, as in STP: else a threshold
+    for all starves whole layers.
+
+    Raises:
+        ValueError: if that alone exceeds the budget.
     """
     tensors = named_tensors(network)
     norms = {}
     for group in groups:
         layers = filters(tensors, group)
         norms[group.name] = torch.cat(layers, dim=1).norm(dim=1) / len(layers) ** 0.5
+    least = fewest_channels(groups, budget)
     thresholds = torch.cat(list(norms.values())).sort().values.tolist()
     lowest = bisect_left(
         thresholds,
         True,
-        key=lambda threshold: budget.share(_sizes_above(norms, groups, threshold)) <= budget.keep,
+        key=lambda threshold: (
+            budget.share(_sizes_above(norms, groups, threshold, least)) <= budget.keep
+        ),
     )
     if lowest == len(thresholds):
         raise ValueError(f"No width of all groups keeps as little as {budget.keep} of the cost")
     orders = {name: norm.argsort(descending=True, stable=True) for name, norm in norms.items()}
-    return Subnet(kept=most_important(orders, _sizes_above(norms, groups, thresholds[lowest])))
+    return Subnet(
+        kept=most_important(orders, _sizes_above(norms, groups, thresholds[lowest], least))
+    )
 
 
 def uniform_sizes(groups: Sequence[ChannelGroup], budget: Budget) -> dict[str, int]:
@@ -143,11 +154,12 @@ def _sizes_above(
     norms: Mapping[str, Float[Tensor, " channel"]],
     groups: Sequence[ChannelGroup],
     threshold: float,
+    least: Mapping[str, int],
 ) -> dict[str, int]:
-    """Per group the number of channels above, rounded up to its divisor, at least that."""
+    """Per group the number of channels above, rounded up to its divisor."""
     sizes = {}
     for group in groups:
         above = int((norms[group.name] > threshold).sum())
-        steps = max(1, -(-above // group.divisor))
-        sizes[group.name] = min(group.channels, steps * group.divisor)
+        rounded = min(group.channels, -(-above // group.divisor) * group.divisor)
+        sizes[group.name] = max(least[group.name], rounded)
     return sizes

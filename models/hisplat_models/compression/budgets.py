@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,6 +36,10 @@ class _Axis:
 
     fixed: int
     per_channel: Mapping[str, int]
+
+    def length(self, sizes: Mapping[str, Number]) -> Any:
+        """For these numbers of channels, whole or soft."""
+        return self.fixed + sum(count * sizes[name] for name, count in self.per_channel.items())
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,15 @@ class Cost:
     channels: Mapping[str, int]
     terms: tuple[_Term, ...]
 
-    def of(self, subnet: Subnet = Subnet()) -> int:  # noqa: B008 (immutable)
+    @cached_property
+    def whole(self) -> int:
+        """Of the whole network."""
+        return self.hard({})
+
+    def of(self, subnet: Subnet | None = None) -> int:
         """Of a subnet; of the whole network if none is given."""
+        if subnet is None:
+            return self.whole
         sizes = {name: len(kept) for name, kept in subnet.kept.items()}
         return self.hard(sizes, subnet.skipped)
 
@@ -91,7 +103,8 @@ class Cost:
     def _values(self, sizes: Mapping[str, Number], skipped: frozenset[str]) -> Iterator[Any]:
         for term in self.terms:
             if not _is_inside(term.module, skipped):
-                yield math.prod((_length(axis, sizes) for axis in term.axes), start=term.factor)
+                lengths = (axis.length(sizes) for axis in term.axes)
+                yield math.prod(lengths, start=term.factor)
 
 
 @dataclass(frozen=True)
@@ -112,11 +125,11 @@ class Budget:
 
     def share(self, sizes: Mapping[str, int], skipped: frozenset[str] = frozenset()) -> float:
         """How much of the cost these sizes keep."""
-        return self.cost.hard(sizes, skipped) / self.cost.of()
+        return self.cost.hard(sizes, skipped) / self.cost.whole
 
     def soft_share(self, sizes: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
         """The same with gradients."""
-        return self.cost.soft(sizes) / self.cost.of()
+        return self.cost.soft(sizes) / self.cost.whole
 
 
 def parameter_cost(network: nn.Module, groups: Sequence[ChannelGroup]) -> Cost:
@@ -269,10 +282,6 @@ def _axes(name: str, tensor: Tensor, groups: Sequence[ChannelGroup]) -> tuple[_A
                     length -= member.positions.numel()
         axes.append(_Axis(length, per_channel))
     return tuple(axes)
-
-
-def _length(axis: _Axis, sizes: Mapping[str, Number]) -> Number:
-    return sum((count * sizes[name] for name, count in axis.per_channel.items()), start=axis.fixed)
 
 
 def _channels(groups: Sequence[ChannelGroup]) -> dict[str, int]:

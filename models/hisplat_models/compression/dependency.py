@@ -73,7 +73,8 @@ def find_groups(
         )
         for group in groups
     ]
-    return [group for group in groups if _can_be_narrowed(traced, example_inputs, group)]
+    whole = _output_shapes(traced, example_inputs)
+    return [group for group in groups if _can_be_narrowed(traced, example_inputs, group, whole)]
 
 
 def tensors_in(output: Any) -> list[Tensor]:
@@ -227,16 +228,17 @@ def _producers(group: ChannelGroup) -> list[str]:
 def _ordered(network: nn.Module, groups: list[ChannelGroup]) -> list[ChannelGroup]:
     """Groups, and members inside, in the order of the network; each named after its first."""
     place = {name: index for index, name in enumerate(named_tensors(network))}
-    ordered = []
+    ordered: dict[int, ChannelGroup] = {}
     for group in groups:
         members = sorted(group.members, key=lambda member: (place[member.tensor], member.role))
-        weights = [
-            member.tensor.rpartition(".")[0]
+        first = next(
+            member.tensor
             for member in members
             if member.role == "produced" and _makes_channels(network, member.tensor)
-        ]
-        ordered.append(dataclasses.replace(group, name=weights[0], members=tuple(members)))
-    return sorted(ordered, key=lambda group: place[f"{group.name}.weight"])
+        )
+        name = first.rpartition(".")[0]
+        ordered[place[first]] = dataclasses.replace(group, name=name, members=tuple(members))
+    return [ordered[index] for index in sorted(ordered)]
 
 
 def _makes_channels(network: nn.Module, tensor: str) -> bool:
@@ -245,25 +247,29 @@ def _makes_channels(network: nn.Module, tensor: str) -> bool:
 
 
 def _can_be_narrowed(
-    network: nn.Module, example_inputs: tuple[Any, ...], group: ChannelGroup
+    network: nn.Module,
+    example_inputs: tuple[Any, ...],
+    group: ChannelGroup,
+    whole: list[torch.Size],
 ) -> bool:
     """Whether the network runs without the last channels and gives as large an output."""
     if group.channels <= group.divisor:
         return False
     kept = torch.arange(group.channels - group.divisor)
-    with torch.no_grad():
-        whole = [tensor.shape for tensor in tensors_in(network(*example_inputs))]
-        try:
-            with Subnet(kept={group.name: kept}).active(network, [group]):
-                narrow = [tensor.shape for tensor in tensors_in(network(*example_inputs))]
-        except (RuntimeError, ValueError, IndexError) as error:
-            logger.info(
-                "Channels of %s stay: the network cannot run narrower: %s", group.name, error
-            )
-            return False
+    try:
+        with Subnet(kept={group.name: kept}).active(network, [group]):
+            narrow = _output_shapes(network, example_inputs)
+    except (RuntimeError, ValueError, IndexError) as error:
+        logger.info("Channels of %s stay: the network cannot run narrower: %s", group.name, error)
+        return False
     if narrow != whole:
         logger.info("Channels of %s stay: they are a part of the output", group.name)
     return narrow == whole
+
+
+@torch.no_grad()
+def _output_shapes(network: nn.Module, example_inputs: tuple[Any, ...]) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors_in(network(*example_inputs))]
 
 
 def _is_inside(name: str, modules: Sequence[str]) -> bool:

@@ -100,8 +100,9 @@ class WidthSearch:
         self._generator = generator
         self._depths = len(depths)
         self.steps = ladder_steps(groups, budgets[0], settings.step_share)
-        self.minimum = {group.name: self._fewest(group) for group in groups}
+        least = fewest_channels(groups, budgets[0], settings.minimum_share)
         whole = {group.name: group.channels for group in groups}
+        self.minimum = {name: least[name] if name in self.steps else whole[name] for name in whole}
         self.pool = [Candidate(skipped, dict(whole)) for skipped in depths]
         for candidate in self.pool:
             self._check_reachable(candidate)
@@ -225,15 +226,6 @@ class WidthSearch:
             for share, budget in zip(self.shares(candidate), self._budgets, strict=True)
         )
 
-    def _fewest(self, group: ChannelGroup) -> int:
-        if group.name not in self.steps:
-            return group.channels
-        share = self._settings.minimum_share
-        if share is None:
-            share = math.sqrt(self._budgets[0].keep) / 2
-        steps = max(1, round(share * group.channels / group.divisor))
-        return min(group.channels, steps * group.divisor)
-
     def _check_reachable(self, candidate: Candidate) -> None:
         for budget in self._budgets:
             least = budget.share(self.minimum, candidate.skipped)
@@ -252,6 +244,26 @@ class WidthSearch:
         if progress >= end:
             return 1
         return 1 + math.ceil((end - progress) / (end - start) * (self._depths - 1))
+
+
+def fewest_channels(
+    groups: Sequence[ChannelGroup], budget: Budget, share: float | None = None
+) -> dict[str, int]:
+    """Per group, how many channels it keeps in any case.
+
+    Args:
+        groups: Of the network.
+        budget: Whose square root, halved, is the share if none is given.
+        share: Of each group's channels.
+    """
+    if share is None:
+        share = math.sqrt(budget.keep) / 2
+    return {
+        group.name: min(
+            group.channels, max(1, round(share * group.channels / group.divisor)) * group.divisor
+        )
+        for group in groups
+    }
 
 
 def ladder_steps(

@@ -187,7 +187,8 @@ def make_occlusion_aware(
     Trusted pixels are anchored to their choice: the distance from it is their cost. Of the rest,
     what another view's trusted surface contradicts is expensive, what it hides (or what falls
     outside its frame) says nothing, and anything else keeps half its say. All else equal the
-    background wins, because what only one view sees usually lies behind an edge.
+    background wins, because what only one view sees usually lies behind an edge. Beyond the other
+    view's frame there need be no edge: nothing there costs more than the nearest plane inside.
     """
     planes = cost.shape[2]
     bias = settings.second_background_bias * COST_SCALE * np.arange(planes) / planes
@@ -225,6 +226,10 @@ def _second_cost(
                     matrices, lines, other_planes, other_trusted, k, x, y, own_rho[0], own_rho[1],
                     verdicts,
                 )  # fmt: skip
+            highest = np.uint8(0)
+            for d in range(planes):
+                if verdicts[d] != OUTSIDE:
+                    highest = max(highest, bias[d])
             for d in range(planes):
                 c = np.int64(curve[d])
                 if verdicts[d] == CONTRADICTED:
@@ -233,7 +238,8 @@ def _second_cost(
                     c = (c + neutral) // 2
                 else:
                     c = neutral
-                curve[d] = np.uint8(min(c + bias[d], 255))
+                most = bias[d] if verdicts[d] != OUTSIDE else min(bias[d], highest)
+                curve[d] = np.uint8(min(c + most, 255))
 
 
 @kernel

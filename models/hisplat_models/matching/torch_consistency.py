@@ -222,7 +222,10 @@ def make_occlusion_aware(
         second = ((first + neutral) // 2).where(verdicts == SEEN, second)
         expensive = first.clamp(min=neutral) + contradiction
         second = expensive.where(verdicts == CONTRADICTED, second)
-        second = (second + bias).clamp(max=255).to(torch.uint8)
+        outside = verdicts == OUTSIDE
+        highest = bias.expand_as(second).masked_fill(outside, 0).amax(-1, keepdim=True)
+        biased = second + torch.minimum(bias, highest).where(outside, bias)
+        second = biased.clamp(max=255).to(torch.uint8)
         choice = (plane[rows] + 0.5).long()
         anchored = anchor[(levels - choice[..., None]).abs()]
         cost[rows] = anchored.where(trusted[rows, :, None], second)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..cameras import Cameras
@@ -162,6 +163,7 @@ class TrainingSamples(Dataset[Sample]):
         with_prior: Compute the matching prior (in the data-loading process).
         seed: Of the augmentation.
         augment: See ``TrainSettings.augment``; examples for evaluation are left as they are.
+        half_size_steps: See ``TrainSettings.half_size_steps``; likewise.
     """
 
     def __init__(
@@ -170,9 +172,11 @@ class TrainingSamples(Dataset[Sample]):
         with_prior: bool,
         seed: int,
         augment: Literal["all", "mirror", "none"] = "all",
+        half_size_steps: float = 0.0,
     ):
         self.dataset, self.with_prior = dataset, with_prior
         self.seed, self.augment = seed, augment
+        self.half_size_steps = half_size_steps
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -186,11 +190,18 @@ class TrainingSamples(Dataset[Sample]):
             if self.augment != "none":
                 generator = torch.Generator().manual_seed(seed)
                 example = augmented(example, generator, mirror_only=self.augment == "mirror")
+            if self._is_half_size(key.step):
+                example = with_halved_photos(example)
         batch = collate([example])
         prior = None
         if self.with_prior:
             prior = match_views(batch.context_images, batch.context_cameras)
         return Sample(batch, prior)
+
+    def _is_half_size(self, step: int) -> bool:
+        """The same for all examples of a batch, whose photos must have one size."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        return bool(torch.rand((), generator=generator) < self.half_size_steps)
 
     def _example(self, index: int, step: int, seed: int) -> Example:
         if isinstance(self.dataset, ScheduledDataset):
@@ -214,6 +225,19 @@ def augmented(example: Example, generator: torch.Generator, mirror_only: bool = 
         context_cameras=example.context_cameras[views],
         context_depth=None if depth is None else depth[views],
         target_images=example.target_images[:, channels],
+    )
+
+
+def with_halved_photos(example: Example) -> Example:
+    """The example with photos of half the size, whose target views stay as they are.
+
+    Depth is taken at one of the four pixels that become one: their mean would lie between surfaces.
+    """
+    depth = example.context_depth
+    return replace(
+        example,
+        context_images=avg_pool2d(example.context_images, 2),
+        context_depth=None if depth is None else depth[..., ::2, ::2],
     )
 
 

@@ -29,6 +29,7 @@ from .feed import (
     batches,
     epoch_orders,
 )
+from .fixed_parts import FixedParts
 from .losses import LossReport, PerceptualDistance, training_loss
 from .precision import autocast, float32_arithmetic
 from .recompute import heavy_modules, recomputed
@@ -89,6 +90,8 @@ class Trainer:
         self.renderer = renderer or model.create_renderer(self.device)
         self.engine = engine or Engine(self.device)
         self.perceptual, lpips_note = _perceptual_distance(settings, self.device)
+        self.fixed = FixedParts(model, settings.fixed)
+        self.fixed.reset()
         self.parallel = self.engine.parallel(model)
         self.averaged = None
         if settings.ema_decay is not None:
@@ -185,6 +188,11 @@ class Trainer:
     def take_up(self, more: Mapping[str, Any]) -> None:
         """Goes on from what ``more_state`` was."""
 
+    def _keep_snapshot(self) -> None:
+        every = self.settings.snapshot_every
+        if every is not None and self.step % every == 0 and self.engine.rank == 0:
+            save_model(self.averaged_model, self.run_dir / f"snapshots/{self.step:06d}.safetensors")
+
     def run(self, on_progress: Callable[[TrainProgress], None] | None = None) -> None:
         """Trains to the last step of the settings, or until the time is up or SIGTERM comes.
 
@@ -204,6 +212,7 @@ class Trainer:
                 validation = self._validation()
                 record = {"step": self.step, "hours": self.seconds / 3600, **terms}
                 record |= {f"validation_{k}": v for k, v in (validation or {}).items()}
+                self._keep_snapshot()
                 self._write_log(record)
                 write_scalars(self.step, record)
                 if on_progress is not None and self.engine.rank == 0:
@@ -233,7 +242,11 @@ class Trainer:
         """The parts of this process's share of every batch from the current step on."""
         settings = self.settings
         samples = TrainingSamples(
-            self.train_data, self.model.config.matching_prior, settings.seed, settings.augment
+            self.train_data,
+            self.model.config.matching_prior,
+            settings.seed,
+            settings.augment,
+            settings.half_size_steps,
         )
         order = BatchOrder(
             len(samples),
@@ -286,6 +299,19 @@ class Trainer:
                 (report.total / len(parts)).backward()
             records.append({"loss": float(report.total.detach()), **report.terms})
         return records
+
+        self.fixed.clear_gradients()
+        norm = nn.utils.clip_grad_norm_(self._trained(), self.settings.clip_norm)
+        share = learning_rate_share(self.settings, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * share
+        self.optimizer.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        self.step += 1
+        terms = {**mean_terms(records), "gradient": float(norm)}
+        self._since_point.append(terms)
+        return terms
 
     def _loss(self, sample: Sample) -> LossReport:
         example, settings = sample.example, self.settings

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .fixed_parts import FixedPart
 from .losses import PUBLISHED_LOSSES, LossSettings
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -47,8 +48,16 @@ class TrainSettings:
     augment: Literal["all", "mirror", "none"] = "all"
     """What is changed at random: "mirror" flips half of the examples as published, "all" also
     reorders views and colour channels."""
+    half_size_steps: float = 0.0
+    """Share of steps whose photos are halved while the target views keep their size: what is
+    drawn at twice the resolution of the photos has to close its gaps."""
+    fixed: tuple[FixedPart, ...] = ()
+    """What stays as the layered analytic scene says: "colors" of all stages; places, shapes and
+    colours of the "backdrops", the coarser stages (not their opacities)."""
     evaluate_every: int = 500
     """Steps between evaluations on the held-back examples."""
+    snapshot_every: int | None = None
+    """Steps between copies of the weights that are kept, RUN_DIR/snapshots/STEP.safetensors."""
     checkpoint_every_seconds: float = 180.0
     """Time between checkpoints; one is also written at the end."""
     stop_after_seconds: float | None = None

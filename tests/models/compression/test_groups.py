@@ -171,3 +171,7 @@ def test_injected_maps_share_the_channels_they_are_added_to():
     groups = find_groups(ResidualUNet((4, 8), injected_channels=5), inputs)
     by_producer = {tensor: group for group in groups for tensor in produced(group)}
     assert by_producer["injections.0.weight"] is by_producer["bottleneck_projection.weight"]
+
+
+def test_a_network_of_a_single_layer_has_nothing_to_narrow():
+    assert find_groups(nn.Linear(3, 4), (torch.rand(2, 3),)) == []

@@ -211,7 +211,7 @@ def test_the_whole_network_may_teach_the_soft_one():
 
 
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped():
-    images = small.batch(32)
+    images = small.batch(16)
     settings = TrainingSettings(epochs=1, batch_size=8, shift_px=0)
 
     def masks_after(stops: bool) -> list[Tensor]:

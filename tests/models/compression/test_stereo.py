@@ -74,7 +74,7 @@ def test_subnets_of_all_depths_run_and_learn(pairs: StereoPairs, network: Stereo
 
 def test_what_is_cut_out_errs_as_the_subnet_does(pairs: StereoPairs, network: StereoNet):
     found = pruned(network, pairs, pairs)
-    assert found["groups"] == 7
-    assert found["parameters"] < 0.6 * found["parameters_before"]
-    assert found["error"] == pytest.approx(found["error_of_active_subnet"], abs=1e-5)
-    assert found["error"] != subnet_error(network, (), Subnet(), pairs, pairs)
+    assert found["pruned_groups"] == 7
+    assert found["pruned_parameters"] < 0.6 * found["parameters"]
+    assert found["pruned_error"] == pytest.approx(found["active_subnet_error"], abs=1e-5)
+    assert found["pruned_error"] != subnet_error(network, (), Subnet(), pairs, pairs)

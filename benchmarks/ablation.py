@@ -1,0 +1,132 @@
+"""What HiSplat's parts are worth in preset hisplat-small: each left out, several seeds.
+
+Every run trains from zero residuals on the same procedural scenes for the same number of steps,
+with photos at half the size of the targets so that a step is cheap. It is scored on held-back
+procedural scenes and, with --data, on the first pair of each posed scene. Runs that are done are
+not repeated, so the command can be interrupted. Usage:
+  python -m benchmarks.ablation --work runs/ablation --output ablation.json --data DIR
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks.training_curve import Options as CurveOptions
+from benchmarks.training_curve import Prepared, prepare, scores
+from hisplat_app.machine import machine
+from hisplat_app.training_run import Part, TrainingRun
+from hisplat_models.checkpoints import load_model
+from hisplat_models.training import TrainSettings
+from hisplat_models.training.losses import LossSettings
+
+LEFT_OUT: dict[str, tuple[Part, ...]] = {
+    "nothing": (),
+    "error awareness": ("error-awareness",),
+    "modulating fusion": ("modulating-fusion",),
+    "both": ("error-awareness", "modulating-fusion"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long, how often, where."""
+
+    work: Path
+    """Folder for the runs and the scenes they share."""
+    output: Path
+    """JSON file for the results."""
+    data: Path | None = None
+    """Folder of posed scenes."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Seeds of the runs."""
+    steps: int = 300
+    """Steps of each run."""
+    examples: int = 150
+    """Procedural scenes, the same for all runs."""
+
+
+def main(options: Options) -> None:
+    """Trains what has not been trained, scores, writes after every run."""
+    pairs: list[Prepared] = []
+    if options.data is not None:
+        pairs = prepare(CurveOptions(data=options.data, output=options.output))
+    levels = level_scores(pairs) if pairs else []
+    results: list[dict[str, Any]] = []
+    for seed in options.seeds:
+        for name in LEFT_OUT:
+            results.append(result(options, name, seed, pairs))
+            print(results[-1], flush=True)
+            write(options, results, levels)
+
+
+def level_scores(pairs: list[Prepared]) -> list[dict[str, Any]]:
+    """The bundled network's scenes with fewer of their levels, without training anew."""
+    model = load_model()
+    return [
+        {"levels_drawn": levels, **scores(model, pairs, levels)}
+        for levels in ((2,), (1, 2), (0, 2), (0, 1, 2))
+    ]
+
+
+def result(options: Options, name: str, seed: int, pairs: list[Prepared]) -> dict[str, Any]:
+    """Scores of one run, trained now unless it has been."""
+    folder = options.work / f"without-{name.replace(' ', '-')}-{seed}"
+    scored = folder / "scores.json"
+    if scored.is_file():
+        return json.loads(scored.read_text())
+    run(options, folder, LEFT_OUT[name], seed)
+    card = json.loads((folder / "card.json").read_text())
+    values: dict[str, Any] = {
+        "left_out": name,
+        "seed": seed,
+        "procedural_psnr": card["curve"][-1]["validation_psnr"],
+        "hours": card["hours"],
+        "commit": card["sessions"][-1]["commit"],
+    }
+    if pairs:
+        photos = scores(load_model(folder / "averaged.safetensors"), pairs)
+        values |= {f"photos_{key}": value for key, value in photos.items()}
+    scored.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return values
+
+
+def run(options: Options, folder: Path, left_out: tuple[Part, ...], seed: int) -> None:
+    """Trains one network."""
+    settings = TrainSettings(
+        steps=options.steps,
+        batch_size=2,
+        learning_rate=2e-3,
+        warmup_steps=20,
+        ema_decay=0.98,
+        seed=seed,
+        half_size_steps=1.0,
+        fixed=("colors", "backdrops"),
+        evaluate_every=options.steps,
+        losses=replace(LossSettings(), levels=(0.0, 0.0, 1.0)),
+    )
+    TrainingRun(
+        run_dir=folder,
+        cache=options.work / "cache",
+        ablate=left_out,
+        examples=options.examples,
+        width=192,
+        height=128,
+        targets=2,
+        threads=1,
+        train=settings,
+    ).run()
+
+
+def write(options: Options, results: list[dict[str, Any]], levels: list[dict[str, Any]]) -> None:
+    """All runs so far."""
+    document = {
+        "machine": machine(), "steps": options.steps, "runs": results, "bundled_levels": levels
+    }  # fmt: skip
+    options.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
