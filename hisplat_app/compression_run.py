@@ -197,14 +197,14 @@ class CompressionRun:
             "decoder": self.keep_decoder,
             "stages": self.keep_stages,
         }
-        given = {part: share for part, share in shares.items() if share is not None}
+        given: dict[Part, float] = {
+            part: share for part, share in shares.items() if share is not None
+        }
         unused = [f"--keep-{part}" for part in given if part not in parts]
         if unused:
             raise ValueError(f"{', '.join(unused)}: not among the parts {list(parts)}.")
         every: dict[tuple[Part, ...], float] = {parts: self.keep_flops}
-        for part, share in given.items():
-            alone: tuple[Part, ...] = (part,)
-            every[alone] = share
+        every.update(((part,), share) for part, share in given.items())
         return every
 
     def _keep_params(self, parts: tuple[Part, ...]) -> dict[tuple[Part, ...], float]:

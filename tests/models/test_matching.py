@@ -100,8 +100,8 @@ def test_fits_give_way_unless_the_other_view_speaks_for_them(array):
         (CONTRADICTED, 0.00, SEEN, 0.30, False),
         (HIDDEN, 0.90, CONTRADICTED, 0.00, True),
     ]
-    *evidence, taken = (array(column) for column in zip(*cases, strict=True))
-    assert (fit_holds(*evidence, settings) == taken).all()
+    fit, fit_mismatch, choice, choice_mismatch, taken = map(array, zip(*cases, strict=True))
+    assert (fit_holds(fit, fit_mismatch, choice, choice_mismatch, settings) == taken).all()
 
 
 @pytest.mark.parametrize("other", [0, 2])
