@@ -197,7 +197,8 @@ def _quantiles(sums, radius, enough, quantile):
             for d in range(planes):
                 here = a[d] - b[d] - c[d] + e[d]
                 if here > 0 and below + here >= wanted:
-                    result[i, j] = d - 0.5 + (wanted - below) / here
+                    # Half a plane beyond the farthest may lie behind the camera.
+                    result[i, j] = max(d - 0.5 + (wanted - below) / here, 0.0)
                     break
                 below += here
     return result

@@ -137,7 +137,7 @@ def background_planes(
     first = index.where(reached, planes).amin(-1, keepdim=True)
     at = first.clamp(max=planes - 1)
     inside = (wanted - below.gather(-1, at)) / counts.gather(-1, at).clamp(min=1)
-    return (at - 0.5 + inside).where(first < planes, 0.0)[..., 0].float()
+    return (at - 0.5 + inside).clamp(min=0).where(first < planes, 0.0)[..., 0].float()
 
 
 def _cell_histograms(
