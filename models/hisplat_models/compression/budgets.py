@@ -289,8 +289,8 @@ def _channels(groups: Sequence[ChannelGroup]) -> dict[str, int]:
 
 
 def _is_inside(module: str, blocks: frozenset[str] | set[str]) -> bool:
-    """Whether a module is one of these or lies in one."""
+    """Whether a module is one of these or lies in one; all lie in the network, named ""."""
     if not blocks:
         return False
     parts = module.split(".")
-    return any(".".join(parts[:count]) in blocks for count in range(1, len(parts) + 1))
+    return any(".".join(parts[:count]) in blocks for count in range(len(parts) + 1))
