@@ -276,6 +276,7 @@ class Trainer:
             self.model.monocular.vit.eval()  # frozen
         self.optimizer.zero_grad(set_to_none=True)
         records = self.accumulate_gradients(parts)
+        self.fixed.clear_gradients()
         norm = nn.utils.clip_grad_norm_(self._trained(), self.settings.clip_norm)
         share = learning_rate_share(self.settings, self.step)
         for group in self.optimizer.param_groups:
@@ -299,19 +300,6 @@ class Trainer:
                 (report.total / len(parts)).backward()
             records.append({"loss": float(report.total.detach()), **report.terms})
         return records
-
-        self.fixed.clear_gradients()
-        norm = nn.utils.clip_grad_norm_(self._trained(), self.settings.clip_norm)
-        share = learning_rate_share(self.settings, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * share
-        self.optimizer.step()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.model)
-        self.step += 1
-        terms = {**mean_terms(records), "gradient": float(norm)}
-        self._since_point.append(terms)
-        return terms
 
     def _loss(self, sample: Sample) -> LossReport:
         example, settings = sample.example, self.settings
