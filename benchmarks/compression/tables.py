@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import elastic, soft_to_hard, sparsification
+from . import depth_distillation, elastic, soft_to_hard, sparsification
 from .report import runs_of, table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -65,6 +65,7 @@ TABLES = (
         digits=2,
         part=" norms",
     ),
+    DocumentedTable("compression.md", "compression_e5.json", depth_distillation.COLUMNS, 2),
 )
 
 
