@@ -5,10 +5,11 @@
 set -eu
 run=$1 photos=$2
 shift 2
-python -m hisplat_app compress --model hisplat-small --method s2h --keep-flops 0.5 --out "$run" \
+python -m hisplat_app compress --model hisplat-small --method s2h --keep-flops 0.47 --out "$run" \
   --width 128 --height 96 --targets 2 --examples 200 --validation-examples 8 \
-  --batch-size 1 --steps 60 --warmup-steps 6 --ema-decay 0.95 --mask-learning-rate 0.3 \
-  --evaluate-every 1000 --latency-size 192 256 --latency-repeats 2 \
+  --batch-size 1 --steps 90 --warmup-steps 10 --ema-decay 0.97 --mask-learning-rate 0.15 \
+  --learning-rate 5e-4 --fixed backdrops colors \
+  --evaluate-every 1000 --latency-size 192 256 --latency-repeats 3 \
   --evaluate-on "$photos" --evaluate-size 256 --threads 1 "$@"
 weights=models/hisplat_models/weights
 cp "$run/slim.safetensors" $weights/hisplat-small-fast.safetensors

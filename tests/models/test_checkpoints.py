@@ -74,7 +74,7 @@ def test_fields_that_came_later_may_be_absent():
 
 
 def test_bundled_networks_load():
-    assert bundled_models() == ["hisplat-small"]
+    assert bundled_models() == ["hisplat-small", "hisplat-small-fast"]
     assert load_model("hisplat-small").config == SMALL
 
 
