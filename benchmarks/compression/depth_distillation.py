@@ -11,7 +11,6 @@ import copy
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,7 +38,7 @@ from hisplat_models.compression.subnet import Subnet
 from hisplat_models.compression.task import Knowledge
 
 from .loop import TrainingSettings, train
-from .report import ResultFile, Run, table
+from .report import ExperimentOptions, ResultFile, Run, table
 from .stereo import StereoNet, StereoPairs, StereoPrediction, stereo_pairs, stereo_space
 
 TRAINING = TrainingSettings(epochs=12, batch_size=8, learning_rate=0.03, shift_px=0)
@@ -176,17 +175,7 @@ def subnet_error(
     return (predicted - test_pairs.disparity)[test_pairs.visible].abs().mean().item()
 
 
-@dataclass(frozen=True)
-class Options:
-    """Where results go, and how many there are."""
-
-    output: Path
-    """JSON file; runs that it holds are not made again."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """One run of every mode each."""
-
-
-def main(options: Options) -> None:
+def main(options: ExperimentOptions) -> None:
     """Makes all runs that are missing."""
     torch.set_num_threads(1)
     results = ResultFile(options.output, "E5: distillation of depth, random-dot stereo", settings())
@@ -198,4 +187,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(ExperimentOptions))

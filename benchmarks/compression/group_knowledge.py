@@ -6,8 +6,7 @@ training has as many forward passes in all: three times the epochs.
 Usage: python -m benchmarks.compression.group_knowledge --output docs/benchmarks/compression_e2.json
 """
 
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import torch
 import tyro
@@ -19,6 +18,7 @@ from hisplat_models.compression.st import ST, ST_PLUS_PLUS, Stimulative, Stimula
 
 from .elastic import Experiment, Mode
 from .loop import TrainingSettings
+from .report import ExperimentOptions
 from .shapes import shapes
 from .tasks import Classification
 
@@ -63,21 +63,11 @@ EXPERIMENT = Experiment(
 )
 
 
-@dataclass(frozen=True)
-class Options:
-    """Where results go, and how many there are."""
-
-    output: Path
-    """JSON file; runs that it holds are not made again."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """One run of every mode each."""
-
-
-def main(options: Options) -> None:
+def main(options: ExperimentOptions) -> None:
     """Makes all runs that are missing."""
     torch.set_num_threads(1)
     EXPERIMENT.run(options.output, options.seeds)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(ExperimentOptions))

@@ -5,8 +5,7 @@ Digits-300 (``digits.py``), a residual net of 3x3 blocks, all 27 subnets measure
 Usage: python -m benchmarks.compression.loafing --output docs/benchmarks/compression_e1.json
 """
 
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import torch
 import tyro
@@ -18,6 +17,7 @@ from hisplat_models.compression.st import ST, ST_PLUS_PLUS, Stimulative
 from .digits import digits
 from .elastic import Experiment, Mode
 from .loop import TrainingSettings
+from .report import ExperimentOptions
 from .tasks import Classification
 
 LABELS = replace(ST, target="labels")
@@ -56,21 +56,11 @@ EXPERIMENT = Experiment(
 )
 
 
-@dataclass(frozen=True)
-class Options:
-    """Where results go, and how many there are."""
-
-    output: Path
-    """JSON file; runs that it holds are not made again."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """One run of every mode each."""
-
-
-def main(options: Options) -> None:
+def main(options: ExperimentOptions) -> None:
     """Makes all runs that are missing."""
     torch.set_num_threads(1)
     EXPERIMENT.run(options.output, options.seeds)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(ExperimentOptions))

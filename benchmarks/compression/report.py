@@ -3,12 +3,23 @@
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hisplat_app.machine import machine
 
 Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """Where results go, and how many there are."""
+
+    output: Path
+    """JSON file; runs that it holds are not made again."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of every mode each."""
 
 
 class ResultFile:
