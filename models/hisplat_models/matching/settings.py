@@ -42,7 +42,7 @@ class MatchingSettings:
     """Largest left-right error of a trusted pixel."""
     anchor_tolerance_px: float = 1.0
     """Largest left-right error of a pixel whose choice the second pass takes as given."""
-    occlusion_margin_px: float = 3.6
+    occlusion_margin_px: float = 2.4
     """Distance from the other view's trusted surface that counts as clearly off it."""
     neutral_cost: float = 14.0
     """Second pass: cost of hypotheses hidden from the other view or outside it."""
