@@ -1,9 +1,9 @@
 """Refinement by rendering: a scene fitted to the very photos it was made from, for a few steps.
 
-A network places Gaussians one photo at a time; how those of all photos blend where they lie over each
-other, it can only guess. Drawing the photos' own views and descending the differences settles that:
-who hides whom (opacities), how far each reaches (scales) and how much drawing has blurred it
-(colours). Positions stay: photos say little about depth that matching has not used already.
+A network places the Gaussians of each photo by themselves; how those of all photos blend where they
+lie over each other, it can only guess. Drawing the photos' own views and descending the differences
+settles that: who hides whom (opacities), how far each reaches (scales) and how much drawing has
+blurred it (colours). Positions stay: photos say little about depth that matching has not used already.
 
 Few steps are a regulariser of their own. Beyond some dozens the photos are still matched better,
 but views between them worse. What each choice gave: docs/quality.md.
@@ -66,8 +66,8 @@ def refine(
 ) -> Gaussians:
     """The Gaussians after ``steps`` steps of Adam on the error of the photos' own views.
 
-    Number, order, levels, positions and rotations stay. Nothing is random, so that equal input gives
-    equal output wherever the renderer's gradients do. Works inside ``torch.no_grad`` as well.
+    Number, order, levels, positions and rotations stay. Nothing is random, so that equal input
+    gives equal output wherever the renderer's gradients do. Works inside ``torch.no_grad`` as well.
 
     Args:
         gaussians: A scene as predicted, shape (batch, n).
