@@ -3,22 +3,23 @@
 A network places the Gaussians of each photo by themselves; how those of all photos blend where they
 lie over each other, it can only guess. Drawing the photos' own views and descending the differences
 settles that: who hides whom (opacities), how far each reaches (scales) and how much drawing has
-blurred it (colours). Positions stay: photos say little about depth that matching has not used already.
+blurred it (colours). Positions stay.
 
-Few steps are a regulariser of their own. Beyond some dozens the photos are still matched better,
-but views between them worse. What each choice gave: docs/quality.md.
+Photos alone would soon be fitted at the cost of the views between them. So a camera somewhere
+between two photos is drawn as well, once from the finest Gaussians of the one photo and once from
+the other's: whatever it would have shown, both should agree. What each part gave: docs/quality.md.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .cameras import Cameras
-from .gaussians import SH_C0, Gaussians
+from .gaussians import SH_C0, Gaussians, matrix_to_quaternion, quaternions_to_matrices
 from .rendering import Renderer
 
 Progress = Callable[[str, float], None]
@@ -28,28 +29,32 @@ Progress = Callable[[str, float], None]
 class RefinementSettings:
     """What may change and how fast: Adam's steps, each at most about its rate.
 
-    A rate of 0 leaves that part as it is.
+    A rate of 0 leaves that part as it is, a weight of 0 leaves that term out.
     """
 
     opacity_rate: float = 0.4
     """Of opacities, as logits."""
     scale_rate: float = 0.03
     """Of scales, as natural logarithms."""
-    color_rate: float = 0.003
+    color_rate: float = 0.004
     """Of colours, RGB in [0, 1]."""
     scale_limit: float = 2.0
     """Scales grow and shrink at most by this factor."""
+    agreement_weight: float = 0.5
+    """Of the difference between two photos' Gaussians seen from between, against the photos'
+    own error."""
     error_floor: float = 0.01
     """Errors well below it count squared, well above it by their absolute value, so that what only
     one photo shows does not decide."""
-    least_gradient: float = 0.02
-    """Gaussians whose share in the error is small against it, in pixels, hardly change: photos
-    that barely show them say little about how other views will."""
+    seed: int = 0
+    """Of the choice of cameras between photos."""
 
     def __post_init__(self):
-        for name in ("opacity_rate", "scale_rate", "color_rate"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"Expected {name} of at least 0, got {getattr(self, name)}.")
+        for field in fields(self):
+            if getattr(self, field.name) < 0:
+                raise ValueError(
+                    f"Expected {field.name} of at least 0, got {getattr(self, field.name)}."
+                )
 
 
 DEFAULT = RefinementSettings()
@@ -66,21 +71,52 @@ def refine(
 ) -> Gaussians:
     """The Gaussians after ``steps`` steps of Adam on the error of the photos' own views.
 
-    Number, order, levels, positions and rotations stay. Nothing is random, so that equal input
-    gives equal output wherever the renderer's gradients do. Works inside ``torch.no_grad`` as well.
+    Number, order, levels, positions and rotations stay. Equal input gives equal output wherever
+    the renderer's gradients do. Works inside ``torch.no_grad`` as well.
 
     Args:
-        gaussians: A scene as predicted, shape (batch, n).
-        images: The photos it was predicted from, RGB in [0, 1].
+        gaussians: A scene as predicted: in every level, those of the photos one after the other.
+        images: The photos it was predicted from, RGB in [0, 1], two or more.
         cameras: Theirs, shape (batch, view).
         renderer: Draws with gradients, by the rules by which the scene will be seen.
         steps: How many; 0 gives back the input.
-        settings: Rates and limits.
+        settings: Rates, weights and limits.
         progress: Told how far it has come; may raise to cancel.
 
     Raises:
-        ValueError: for a negative number of steps, or cameras that do not match the photos.
+        ValueError: for a negative number of steps, fewer than two photos, cameras that do not match
+            them, or a level that cannot come from so many.
     """
+    _check(images, cameras, steps)
+    if steps == 0:
+        return gaussians
+    size = (images.shape[-2], images.shape[-1])
+    photo = photo_of_each(gaussians.level[0], images.shape[1])
+    generator = torch.Generator().manual_seed(settings.seed)
+    with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+        changes = _Changes(gaussians.detach(), settings)
+        optimizer = torch.optim.Adam(changes.parameter_groups(), betas=(0.9, 0.99))
+        for step in range(steps):
+            if progress is not None:
+                progress("refining the scene", step / steps)
+            optimizer.zero_grad()
+            scene = changes.applied()
+            drawn = renderer(scene, cameras, size).color
+            loss = robust_error(drawn - images, settings.error_floor)
+            if settings.agreement_weight > 0:
+                here, there, between = _random_place(cameras, generator)
+                alone = [
+                    renderer(_of_photo(scene, photo, p), between, size).color for p in (here, there)
+                ]
+                loss = loss + settings.agreement_weight * robust_error(
+                    alone[0] - alone[1], settings.error_floor
+                )
+            loss.backward()
+            optimizer.step()
+    return changes.applied().detach()
+
+
+def _check(images: Tensor, cameras: Cameras, steps: int) -> None:
     if steps < 0:
         raise ValueError(f"Expected at least 0 refinement steps, got {steps}.")
     if cameras.batch_shape != images.shape[:2]:
@@ -88,28 +124,61 @@ def refine(
             f"Expected one camera per photo, {tuple(images.shape[:2])}, got cameras of shape "
             f"{tuple(cameras.batch_shape)}."
         )
-    if steps == 0:
-        return gaussians
-    with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
-        changes = _Changes(gaussians.detach(), settings)
-        optimizer = torch.optim.Adam(
-            changes.parameter_groups(), betas=(0.9, 0.99), eps=settings.least_gradient
-        )
-        for step in range(steps):
-            if progress is not None:
-                progress("refining the scene", step / steps)
-            optimizer.zero_grad()
-            drawn = renderer(changes.applied(), cameras, (images.shape[-2], images.shape[-1])).color
-            error_in_pixels(drawn - images, settings.error_floor).backward()
-            optimizer.step()
-    return changes.applied().detach()
+    if images.shape[1] < 2:
+        raise ValueError(f"Expected at least two photos, got {images.shape[1]}.")
 
 
-def error_in_pixels(
+def robust_error(
     difference: Float[Tensor, "batch view 3 height width"], floor: float
 ) -> Float[Tensor, ""]:
-    """Sum over all pixels of the mean over colours of sqrt(d^2 + floor^2) - floor (Charbonnier)."""
-    return ((difference.square() + floor**2).sqrt() - floor).mean(dim=2).sum()
+    """Mean of sqrt(d^2 + floor^2) - floor (Charbonnier)."""
+    return ((difference.square() + floor**2).sqrt() - floor).mean()
+
+
+def photo_of_each(level: Int[Tensor, "n"], photos: int) -> Int[Tensor, "n"]:
+    """Index of the photo that each Gaussian stands for a pixel of.
+
+    Raises:
+        ValueError: if a level's Gaussians are not as many for each photo, or levels are mixed.
+    """
+    levels, counts = level.unique_consecutive(return_counts=True)
+    if len(levels.unique()) != len(levels) or (counts % photos).any():
+        raise ValueError(
+            f"Expected one level after the other, as many Gaussians for each of {photos} photos, "
+            f"got {counts.tolist()} of levels {levels.tolist()}."
+        )
+    index = torch.arange(photos, device=level.device)
+    return torch.cat([index.repeat_interleave(int(count) // photos) for count in counts])
+
+
+def _of_photo(scene: Gaussians, photo: Int[Tensor, "n"], which: int) -> Gaussians:
+    """The finest Gaussians of one photo and the coarser ones of all."""
+    finest = scene.level[0] == scene.level.max()
+    return scene[:, ~finest | (photo == which)]
+
+
+def _random_place(cameras: Cameras, generator: torch.Generator) -> tuple[int, int, Cameras]:
+    """Two photos that were taken near each other, and a camera (batch, 1) between them."""
+    here = int(torch.randint(cameras.batch_shape[1], (), generator=generator))
+    distance = (cameras.positions[0] - cameras.positions[0, here]).norm(dim=-1)
+    distance[here] = math.inf
+    there = int(distance.argmin())
+    share = 0.25 + 0.5 * torch.rand((), generator=generator).item()
+    return here, there, camera_between(cameras[:, here], cameras[:, there], share)[:, None]
+
+
+def camera_between(start: Cameras, end: Cameras, share: float) -> Cameras:
+    """The cameras that have gone this share of the way; lenses and depth ranges go along."""
+    turns = [matrix_to_quaternion(c.camera_to_world[..., :3, :3]) for c in (start, end)]
+    near_side = torch.where((turns[0] * turns[1]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+    mixed = [
+        torch.lerp(getattr(start, f.name), getattr(end, f.name), share) for f in fields(Cameras)
+    ]
+    between = Cameras(*mixed)
+    rotation = quaternions_to_matrices(torch.lerp(turns[0], near_side * turns[1], share))
+    pose = between.camera_to_world.clone()
+    pose[..., :3, :3] = rotation
+    return replace(between, camera_to_world=pose)
 
 
 class _Changes:
