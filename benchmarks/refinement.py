@@ -118,7 +118,8 @@ def refined(
     images, cameras = pair.example.context_images[None], pair.example.context_cameras[None]
     start = time.perf_counter()
     after = refine(scene, images, cameras, create_renderer("cpu"), steps, settings)
-    return Result(run, pair.scene, quality(after, pair), time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Result(run, pair.scene, quality(after, pair), seconds)
 
 
 def quality(scene: Gaussians, pair: Prepared) -> Quality:
