@@ -40,7 +40,7 @@ class RefinementSettings:
     """Of colours, RGB in [0, 1]."""
     scale_limit: float = 2.0
     """Scales grow and shrink at most by this factor."""
-    agreement_weight: float = 0.5
+    agreement_weight: float = 0.35
     """Of the difference between two photos' Gaussians seen from between, against the photos'
     own error."""
     error_floor: float = 0.01

@@ -257,9 +257,7 @@ def test_progress_rises_and_can_cancel(untrained: HiSplat):
     assert heard[-1][0] == "matching the photos"
 
 
-def test_refining_brings_the_scene_closer_to_its_photos(
-    scene: Reconstruction, untrained: HiSplat
-):
+def test_refining_brings_the_scene_closer_to_its_photos(scene: Reconstruction, untrained: HiSplat):
     heard: list[tuple[str, float]] = []
     refined = reconstruct(
         LEFT, RIGHT, cameras=CAMERAS, model=untrained, size=SIZE, refine=8,
