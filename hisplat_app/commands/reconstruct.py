@@ -43,8 +43,7 @@ class Reconstruct:
     """Also write how it went: seconds by step, Gaussians by level, cameras, warnings (JSON)."""
     refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0
     """Fit the scene to the photos by so many steps of rendering and descent: views between the
-    photos become sharper and closer, at a cost in seconds. 10 bring
-    most of it, 20 nearly all."""
+    photos become sharper and truer, at a cost in seconds. 10 bring most of it, 20 nearly all."""
     photos: Annotated[PhotoOptions, tyro.conf.arg(name="")] = field(default_factory=PhotoOptions)
     known: Annotated[CameraOptions, tyro.conf.arg(name="")] = field(default_factory=CameraOptions)
     network: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(

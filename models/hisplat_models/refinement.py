@@ -158,7 +158,7 @@ def _of_photo(scene: Gaussians, photo: Int[Tensor, "n"], which: int) -> Gaussian
 
 
 def _random_place(cameras: Cameras, generator: torch.Generator) -> tuple[int, int, Cameras]:
-    """Two photos that were taken near each other, and a camera (batch, 1) between them."""
+    """Two photos taken near each other (in the first scene), and a camera (batch, 1) between."""
     here = int(torch.randint(cameras.batch_shape[1], (), generator=generator))
     distance = (cameras.positions[0] - cameras.positions[0, here]).norm(dim=-1)
     distance[here] = math.inf

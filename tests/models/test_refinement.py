@@ -11,7 +11,12 @@ from hisplat_models.gaussians import Gaussians
 from hisplat_models.layered import layered_gaussians, layered_stages
 from hisplat_models.matching import match_views
 from hisplat_models.metrics import psnr
-from hisplat_models.refinement import RefinementSettings, refine
+from hisplat_models.refinement import (
+    RefinementSettings,
+    camera_between,
+    photo_of_each,
+    refine,
+)
 from hisplat_models.rendering import CpuRenderer
 
 from .matching_scenes import HEIGHT, TWO_PLANES, WIDTH, cameras_in_a_row, photograph
@@ -136,11 +141,49 @@ def test_progress_is_told_and_can_cancel(scene: Gaussians, photos: tuple[Tensor,
     assert heard == [0.0, 0.25, 0.5]
 
 
+def test_another_seed_draws_other_places(scene: Gaussians, photos: tuple[Tensor, Cameras]):
+    first, second = (
+        refine(scene, *photos, RENDERER, 1, RefinementSettings(seed=s)) for s in (0, 1)
+    )
+    assert not torch.equal(first.opacities, second.opacities)
+
+
+def test_three_photos_refine_one_scene(views: tuple[Tensor, Cameras]):
+    images, cameras = views
+    scene = layered_gaussians(layered_stages(match_views(images, cameras), images), cameras)
+    refined = refine(scene, images, cameras, RENDERER, 5)
+    assert faithfulness(refined, images, cameras) > faithfulness(scene, images, cameras) + 0.3
+
+
+def test_each_gaussian_knows_its_photo():
+    level = torch.tensor([0, 0, 1, 1, 1, 1])
+    assert photo_of_each(level, 2).tolist() == [0, 1, 0, 0, 1, 1]
+    with pytest.raises(ValueError, match=r"each of 2 photos, got \[2, 1\] of levels \[0, 1\]"):
+        photo_of_each(level[:3], 2)
+    with pytest.raises(ValueError, match="one level after the other"):
+        photo_of_each(torch.tensor([0, 0, 1, 1, 0, 0]), 2)
+
+
+def test_a_camera_between_two_goes_from_one_to_the_other(photos: tuple[Tensor, Cameras]):
+    start, end = photos[1][0, 0], photos[1][0, 1]
+    for share, expected in ((0.0, start), (1.0, end)):
+        pose = camera_between(start, end, share).camera_to_world
+        torch.testing.assert_close(pose, expected.camera_to_world)
+    half = camera_between(start, end, 0.5)
+    rotation = half.camera_to_world[:3, :3]
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3))
+    torch.testing.assert_close(half.positions, (start.positions + end.positions) / 2)
+    to_start, to_end = (rotation.mT @ c.camera_to_world[:3, :3] for c in (start, end))
+    torch.testing.assert_close(to_start, to_end.mT)
+
+
 def test_wrong_requests_are_explained(scene: Gaussians, photos: tuple[Tensor, Cameras]):
     images, cameras = photos
     with pytest.raises(ValueError, match="at least 0 refinement steps, got -1"):
         refine(scene, images, cameras, RENDERER, -1)
     with pytest.raises(ValueError, match="one camera per photo"):
         refine(scene, images, cameras[:, :1], RENDERER, 1)
+    with pytest.raises(ValueError, match="at least two photos, got 1"):
+        refine(scene, images[:, :1], cameras[:, :1], RENDERER, 1)
     with pytest.raises(ValueError, match=r"scale_rate of at least 0, got -1\.0"):
         RefinementSettings(scale_rate=-1.0)
