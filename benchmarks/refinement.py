@@ -37,12 +37,10 @@ DEFAULT = RefinementSettings()
 RUNS: dict[str, tuple[int, RefinementSettings]] = {
     "10 steps": (STEPS, DEFAULT),
     "20 steps": (20, DEFAULT),
-    "40 steps": (40, DEFAULT),
     "opacities alone": (STEPS, replace(DEFAULT, scale_rate=0.0, color_rate=0.0)),
     "scales alone": (STEPS, replace(DEFAULT, opacity_rate=0.0, color_rate=0.0)),
     "colours alone": (STEPS, replace(DEFAULT, opacity_rate=0.0, scale_rate=0.0)),
     "without agreement": (STEPS, replace(DEFAULT, agreement_weight=0.0)),
-    "20, without agreement": (20, replace(DEFAULT, agreement_weight=0.0)),
 }
 
 

@@ -50,11 +50,16 @@ class RefinementSettings:
     """Of the choice of cameras between photos."""
 
     def __post_init__(self):
-        for field in fields(self):
-            if getattr(self, field.name) < 0:
-                raise ValueError(
-                    f"Expected {field.name} of at least 0, got {getattr(self, field.name)}."
-                )
+        rates = ("opacity_rate", "scale_rate", "color_rate")
+        for name in (*rates, "agreement_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"Expected {name} of at least 0, got {getattr(self, name)}.")
+        if not any(getattr(self, name) > 0 for name in rates):
+            raise ValueError(f"Nothing to refine: {', '.join(rates)} are all 0.")
+        if self.scale_limit < 1:
+            raise ValueError(f"Expected a scale_limit of at least 1, got {self.scale_limit}.")
+        if self.error_floor <= 0:
+            raise ValueError(f"Expected an error_floor above 0, got {self.error_floor}.")
 
 
 DEFAULT = RefinementSettings()
@@ -90,8 +95,9 @@ def refine(
     _check(images, cameras, steps)
     if steps == 0:
         return gaussians
-    size = (images.shape[-2], images.shape[-1])
-    photo = photo_of_each(gaussians.level[0], images.shape[1])
+    fit = _Fit(
+        images, cameras, renderer, photo_of_each(gaussians.level[0], images.shape[1]), settings
+    )
     generator = torch.Generator().manual_seed(settings.seed)
     with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
         changes = _Changes(gaussians.detach(), settings)
@@ -100,18 +106,7 @@ def refine(
             if progress is not None:
                 progress("refining the scene", step / steps)
             optimizer.zero_grad()
-            scene = changes.applied()
-            drawn = renderer(scene, cameras, size).color
-            loss = robust_error(drawn - images, settings.error_floor)
-            if settings.agreement_weight > 0:
-                here, there, between = _random_place(cameras, generator)
-                alone = [
-                    renderer(_of_photo(scene, photo, p), between, size).color for p in (here, there)
-                ]
-                loss = loss + settings.agreement_weight * robust_error(
-                    alone[0] - alone[1], settings.error_floor
-                )
-            loss.backward()
+            fit.error(changes.applied(), generator).backward()
             optimizer.step()
     return changes.applied().detach()
 
@@ -126,6 +121,33 @@ def _check(images: Tensor, cameras: Cameras, steps: int) -> None:
         )
     if images.shape[1] < 2:
         raise ValueError(f"Expected at least two photos, got {images.shape[1]}.")
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How far a scene is from its photos, and its photos' Gaussians from each other."""
+
+    images: Tensor
+    cameras: Cameras
+    renderer: Renderer
+    photo: Tensor
+    settings: RefinementSettings
+
+    def error(self, scene: Gaussians, generator: torch.Generator) -> Float[Tensor, ""]:
+        """The weighed sum of both; the place between photos is drawn from ``generator``."""
+        weight, floor = self.settings.agreement_weight, self.settings.error_floor
+        own = robust_error(self._drawn(scene, self.cameras) - self.images, floor)
+        if weight == 0:
+            return own
+        here, there, between = _random_place(self.cameras, generator)
+        first, second = (
+            self._drawn(_of_photo(scene, self.photo, which), between) for which in (here, there)
+        )
+        return own + weight * robust_error(first - second, floor)
+
+    def _drawn(self, scene: Gaussians, cameras: Cameras) -> Tensor:
+        size = (self.images.shape[-2], self.images.shape[-1])
+        return self.renderer(scene, cameras, size).color
 
 
 def robust_error(

@@ -185,5 +185,18 @@ def test_wrong_requests_are_explained(scene: Gaussians, photos: tuple[Tensor, Ca
         refine(scene, images, cameras[:, :1], RENDERER, 1)
     with pytest.raises(ValueError, match="at least two photos, got 1"):
         refine(scene, images[:, :1], cameras[:, :1], RENDERER, 1)
-    with pytest.raises(ValueError, match=r"scale_rate of at least 0, got -1\.0"):
-        RefinementSettings(scale_rate=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"scale_rate": -1.0}, "scale_rate of at least 0, got -1"),
+        ({"agreement_weight": -1.0}, "agreement_weight of at least 0, got -1"),
+        ({"opacity_rate": 0.0, "scale_rate": 0.0, "color_rate": 0.0}, "Nothing to refine"),
+        ({"scale_limit": 0.5}, "scale_limit of at least 1"),
+        ({"error_floor": 0.0}, "error_floor above 0"),
+    ],
+)
+def test_wrong_settings_are_explained(wrong: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        RefinementSettings(**wrong)
