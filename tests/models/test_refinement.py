@@ -1,6 +1,7 @@
 """Refinement by rendering: what it gains, what it leaves alone."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -197,6 +198,6 @@ def test_wrong_requests_are_explained(scene: Gaussians, photos: tuple[Tensor, Ca
         ({"error_floor": 0.0}, "error_floor above 0"),
     ],
 )
-def test_wrong_settings_are_explained(wrong: dict[str, float], message: str):
+def test_wrong_settings_are_explained(wrong: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         RefinementSettings(**wrong)
