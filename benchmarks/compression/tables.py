@@ -54,6 +54,7 @@ class DocumentedTable:
 
 TABLES = (
     DocumentedTable("compression/st.md", "compression_e1.json", elastic.COLUMNS),
+    DocumentedTable("compression/gkt.md", "compression_e2.json", elastic.COLUMNS),
     DocumentedTable("compression/s2hpruner.md", "compression_e3.json", soft_to_hard.COLUMNS),
     DocumentedTable("compression/s2hpruner.md", "compression_e3_digits.json", soft_to_hard.COLUMNS),
     DocumentedTable("compression/stp.md", "compression_e4.json", sparsification.COLUMNS),

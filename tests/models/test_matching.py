@@ -16,6 +16,7 @@ from hisplat_models.matching import (
     MatchingSettings,
     match_views,
 )
+from hisplat_models.matching.aggregation import jump_penalties
 from hisplat_models.matching.consistency import (
     CONTRADICTED,
     HIDDEN,
@@ -25,6 +26,7 @@ from hisplat_models.matching.consistency import (
 )
 from hisplat_models.matching.filling import fit_holds
 from hisplat_models.matching.geometry import plan_sweeps
+from hisplat_models.matching.sweep_cost import COST_SCALE
 
 from .matching_scenes import (
     HEIGHT,
@@ -84,6 +86,50 @@ def test_pixels_hidden_from_the_other_view_get_the_background():
     nearer_to_background = prior.inverse_depth[0, 0][hidden] < 0.5 * (1 / 2.5 + 1 / 4.0)
     # The strip is five pixels wide; the census window carries the edge over about one of them.
     assert nearer_to_background.float().mean() > 0.7
+
+
+def errors_px(settings: MatchingSettings) -> tuple[Tensor, Tensor]:
+    """Errors in pixels of two planes seen in noisy photos of little parallax, and where trusted."""
+    cameras = cameras_in_a_row(baseline=0.5)
+    images, depth = photograph(TWO_PLANES, cameras)
+    images += 0.05 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    prior = match_views(images.clamp(0, 1), cameras, settings)
+    sweep = plan_sweeps(cameras[0], HEIGHT, WIDTH, settings)[0]
+    step = sweep.rho_step / cameras.near[0, 0].item()
+    return (prior.inverse_depth - 1 / depth).abs() / step * sweep.step_px, prior.trusted
+
+
+def test_stiffness_at_little_parallax_makes_noisy_photos_match_more_precisely():
+    stiff, trusted = errors_px(MatchingSettings())
+    loose, loosely_trusted = errors_px(MatchingSettings(small_jump_growth=(0.0, 0.0)))
+    assert stiff[trusted].mean() < 0.85 * loose[loosely_trusted].mean()
+    assert (stiff > 1).sum() < 0.6 * (loose > 1).sum()
+
+
+def test_only_precise_matches_hold_the_second_pass():
+    precise, _ = errors_px(MatchingSettings())
+    vague, _ = errors_px(MatchingSettings(anchor_tolerance_px=MatchingSettings().tolerance_px))
+    assert (precise > 1).sum() < 0.8 * (vague > 1).sum()
+
+
+def test_jumps_cost_more_where_planes_are_few_and_sums_stay_in_16_bits():
+    settings = MatchingSettings()
+    small = np.array(
+        [
+            [jump_penalties(n, settings, second)[0] for second in (False, True)]
+            for n in range(4, 400)
+        ]
+    )
+    assert (np.diff(small, axis=0) <= 0).all()
+    few = np.arange(4, 400) < 90
+    assert (small[few, 1] > small[few, 0]).all()
+    assert (small[0] == np.array(settings.small_jump_most) * COST_SCALE).all()
+    assert (small[-1] == settings.small_jump_least * COST_SCALE).all()
+    for second in (False, True):
+        lowest, large = jump_penalties(4, settings, second)
+        assert large.min() > lowest
+        # A path's cost is at most one cost, a byte, above the penalty of the largest jump.
+        assert 8 * (255 + int(large.max())) < np.iinfo(np.int16).max
 
 
 @pytest.mark.parametrize("array", [np.array, torch.tensor])

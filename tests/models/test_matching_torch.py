@@ -96,6 +96,9 @@ CASES = {
             "fill_scales_px": (2.0, 6.0, 20.0),
             "background_radius_px": 30.0,
             "tolerance_px": 0.7,
+            "anchor_tolerance_px": 0.4,
+            "small_jump_growth": (1.0, 2.0),
+            "small_jump_most": (6.0, 9.0),
         },
     ),
 }

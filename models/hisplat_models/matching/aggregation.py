@@ -50,24 +50,33 @@ def _smaller(typing_context, a, b):
     return types.int16(types.int16, types.int16), build
 
 
-def aggregate(cost: np.ndarray, gray: np.ndarray, settings: MatchingSettings) -> np.ndarray:
+def aggregate(
+    cost: np.ndarray, gray: np.ndarray, settings: MatchingSettings, second: bool
+) -> np.ndarray:
     """Sum over eight paths (H, W, planes) int16 of a fixed-point cost; about 8 costs in size.
 
     Args:
         cost: (H, W, planes) bytes.
         gray: (H, W) intensities, 0-255.
         settings: Penalties.
+        second: Whether with those of the second pass.
     """
-    planes = cost.shape[2]
-    small = settings.small_jump * min(1.0, max(0.5, 96 / planes))
-    large = settings.large_jump / (1 + settings.large_jump_edge * np.arange(256))
-    large = np.maximum(large, 1.5 * small)
     total = np.empty(cost.shape, np.int16)
-    small_jump = np.int16(round(small * COST_SCALE))
-    large_jump = np.rint(large * COST_SCALE).astype(np.int16)
+    small_jump, large_jump = jump_penalties(cost.shape[2], settings, second)
     _sweep(cost, gray, small_jump, large_jump, total, False)
     _sweep(cost, gray, small_jump, large_jump, total, True)
     return total
+
+
+def jump_penalties(
+    planes: int, settings: MatchingSettings, second: bool
+) -> tuple[np.int16, np.ndarray]:
+    """Of a change of one plane, and of more by intensity difference (256), in fixed point."""
+    grown = settings.small_jump * (96 / planes) ** settings.small_jump_growth[second]
+    small = min(max(grown, settings.small_jump_least), settings.small_jump_most[second])
+    large = settings.large_jump / (1 + settings.large_jump_edge * np.arange(256))
+    large = np.maximum(large, 1.5 * small)
+    return np.int16(round(small * COST_SCALE)), np.rint(large * COST_SCALE).astype(np.int16)
 
 
 @kernel

@@ -177,14 +177,14 @@ def other_surfaces(
 def make_occlusion_aware(
     cost: np.ndarray,
     plane: np.ndarray,
-    trusted: np.ndarray,
+    anchored: np.ndarray,
     surfaces: Surfaces,
     sweep: Sweep,
     settings: MatchingSettings,
 ) -> None:
     """Turns the cost of the first pass, in place, into that of the second.
 
-    Trusted pixels are anchored to their choice: the distance from it is their cost. Of the rest,
+    Anchored pixels keep to their choice: the distance from it is their cost. Of the rest,
     what another view's trusted surface contradicts is expensive, what it hides (or what falls
     outside its frame) says nothing, and anything else keeps half its say. All else equal the
     background wins, because what only one view sees usually lies behind an edge. Beyond the other
@@ -195,7 +195,7 @@ def make_occlusion_aware(
     distance = np.abs(np.arange(2 * planes) - planes)  # a pixel's curve is a part of this one
     anchor = np.minimum(distance * settings.anchor_cost, settings.anchor_limit)
     _second_cost(
-        cost, plane, trusted, surfaces.matrices, surfaces.lines, surfaces.planes,
+        cost, plane, anchored, surfaces.matrices, surfaces.lines, surfaces.planes,
         surfaces.trusted, rho_line(sweep), np.rint(bias).astype(np.uint8),
         np.rint(anchor * COST_SCALE).astype(np.uint8),
         round(settings.neutral_cost * COST_SCALE), round(settings.contradiction_cost * COST_SCALE),
@@ -208,7 +208,7 @@ OUTSIDE, HIDDEN, SEEN, CONTRADICTED = 0, 1, 2, 3
 
 @kernel
 def _second_cost(
-    cost, plane, trusted, matrices, lines, other_planes, other_trusted, own_rho, bias, anchor,
+    cost, plane, anchored, matrices, lines, other_planes, other_trusted, own_rho, bias, anchor,
     neutral, contradiction,
 ):  # fmt: skip
     height, width, planes = cost.shape
@@ -216,7 +216,7 @@ def _second_cost(
     for y in range(height):
         for x in range(width):
             curve = cost[y, x]
-            if trusted[y, x]:
+            if anchored[y, x]:
                 choice = int(plane[y, x] + np.float32(0.5))
                 curve[:] = anchor[planes - choice : 2 * planes - choice]
                 continue

@@ -56,21 +56,22 @@ def match_scene(
     def first_pass(view: int) -> tuple[np.ndarray, np.ndarray, Selection]:
         others = [packed[t.other] for t in sweeps[view].transfers]
         cost = sweep_cost(packed[view], others, sweeps[view], settings)
-        total = aggregate(cost, gray[view], settings)
+        total = aggregate(cost, gray[view], settings, second=False)
         return cost, total, select(total)
 
     costs, totals, first = zip(*_each(first_pass, views, threads), strict=True)
     first_maps = [s.plane for s in first]
     errors = _each(lambda v: consistency_error(v, first_maps, sweeps, settings), views, threads)
     trusted = [error <= settings.tolerance_px for error in errors]
+    anchored = [error <= settings.anchor_tolerance_px for error in errors]
 
     def second_pass(view: int) -> Selection:
         surfaces = other_surfaces(view, first_maps, trusted, sweeps, settings)
         make_occlusion_aware(
-            costs[view], first_maps[view], trusted[view], surfaces, sweeps[view], settings
+            costs[view], first_maps[view], anchored[view], surfaces, sweeps[view], settings
         )
-        total = aggregate(costs[view], gray[view], settings)
-        _replace_untrusted(total, trusted[view], totals[view])
+        total = aggregate(costs[view], gray[view], settings, second=True)
+        _replace_others(total, anchored[view], totals[view])
         return select(totals[view])
 
     second = _each(second_pass, views, threads)
@@ -82,7 +83,7 @@ def match_scene(
     def finish(view: int) -> dict[str, np.ndarray]:
         surfaces = other_surfaces(view, maps, agrees, sweeps, settings)
         return _describe(
-            view, first[view], second[view], trusted[view], agrees[view], errors[view],
+            view, first[view], second[view], anchored[view], agrees[view], errors[view],
             totals[view], surfaces, photos, sweeps, settings,
         )  # fmt: skip
 
@@ -100,11 +101,11 @@ def _each(work: Callable[[int], Result], views: range, threads: int) -> list[Res
 
 
 @kernel
-def _replace_untrusted(total, trusted, out):
-    height, width = trusted.shape
+def _replace_others(total, anchored, out):
+    height, width = anchored.shape
     for y in range(height):
         for x in range(width):
-            if not trusted[y, x]:
+            if not anchored[y, x]:
                 out[y, x] = total[y, x]
 
 
@@ -112,7 +113,7 @@ def _describe(
     view: int,
     first: Selection,
     second: Selection,
-    first_trusted: np.ndarray,
+    anchored: np.ndarray,
     trusted: np.ndarray,
     error: np.ndarray,
     total: np.ndarray,
@@ -134,7 +135,6 @@ def _describe(
         color_difference(second.plane, view, photos, sweeps),
         settings,
     )
-    fits |= np.abs(fill - second.plane) * sweeps[view].step_px < settings.fill_alike_px
     choice = np.where(trusted | ~fits, second.plane, fill).astype(np.float32)
     candidates = np.stack(
         [choice, first.plane, second.plane, second.runner_up, fill, background]
@@ -147,7 +147,7 @@ def _describe(
         "candidate_cost": _cost_at(total, candidates),
         "coarse_cost": _coarse_cost(total, settings.coarse_planes),
         "sharpness": _sharpness(second),
-        "second_pass": ~first_trusted & trusted,
+        "second_pass": ~anchored & trusted,
         "trusted_distance": 1 - np.exp(-distance_to_trusted(trusted) / 16),
     }
 

@@ -13,6 +13,7 @@ from ..cameras import Cameras
 from .cpu_backend import match_scene
 from .frames import without_frames
 from .geometry import Sweep, plan_sweeps
+from .ground import with_ground
 from .prior import EVIDENCE_NAMES, MatchingPrior
 from .settings import MatchingSettings
 from .torch_backend import match_scene_torch
@@ -74,7 +75,8 @@ def match_views(
     step_px = [float(np.mean([s.step_px for s in planned])) for planned in sweeps]
     prior = {name: stacked(name).to(images.device) for name in scenes[0][0]}
     prior = MatchingPrior(**prior, plane_step_px=torch.tensor(step_px, device=images.device))
-    return _without_trust(prior, framed, photos, settings)
+    prior, ground = with_ground(prior, photos, cameras)
+    return _without_trust(prior, framed | ground, photos, settings)
 
 
 def _without_trust(

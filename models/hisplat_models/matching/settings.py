@@ -26,14 +26,23 @@ class MatchingSettings:
     outside_cost: float = 24.0
     """Cost of a hypothesis that falls outside the other frame."""
     small_jump: float = 4.0
-    """Penalty for a change of one plane between neighbours, for up to 96 planes."""
+    """Penalty for a change of one plane between neighbours in a sweep of 96 planes."""
+    small_jump_growth: tuple[float, float] = (3.0, 5.0)
+    """Power of (96 / planes) by which that penalty grows, in the first and in the second pass. Few
+    planes mean little parallax: surfaces slope by fewer planes a pixel, noise is as large."""
+    small_jump_least: float = 2.0
+    """Lowest penalty for a change of one plane, however many planes."""
+    small_jump_most: tuple[float, float] = (12.0, 27.0)
+    """Highest such penalty in the first and in the second pass, however few planes."""
     large_jump: float = 200.0
     """Penalty for any larger change between neighbours of equal colour."""
     large_jump_edge: float = 0.15
     """How fast the large penalty falls with the intensity difference of the neighbours."""
     tolerance_px: float = 2.0
     """Largest left-right error of a trusted pixel."""
-    occlusion_margin_px: float = 3.6
+    anchor_tolerance_px: float = 1.0
+    """Largest left-right error of a pixel whose choice the second pass takes as given."""
+    occlusion_margin_px: float = 2.4
     """Distance from the other view's trusted surface that counts as clearly off it."""
     neutral_cost: float = 14.0
     """Second pass: cost of hypotheses hidden from the other view or outside it."""
@@ -44,7 +53,7 @@ class MatchingSettings:
     second_background_bias: float = 1.0
     """Second pass: added to that bias."""
     anchor_cost: float = 6.0
-    """Second pass: cost of each plane between a hypothesis and a trusted pixel's choice."""
+    """Second pass: cost of each plane between a hypothesis and an anchored pixel's choice."""
     anchor_limit: float = 28.0
     """Highest cost of that distance."""
     fill_scales_px: tuple[float, float, float] = (4.0, 16.0, 64.0)
@@ -60,8 +69,6 @@ class MatchingSettings:
     photo than the second pass's choice and still be preferred to it."""
     fill_unseen_mismatch: float = 0.15
     """How bad the second pass's choice counts where the other photo cannot show it."""
-    fill_alike_px: float = 2.0
-    """Difference of fit and choice below which the smoother one, the fit, is taken."""
     background_quantile: float = 0.1
     """Quantile of trusted inverse depths around a pixel that stands for its background."""
     background_radius_px: float = 16.0

@@ -61,17 +61,17 @@ def match_scene_torch(
         sweep_cost(packed[v], [packed[t.other] for t in sweeps[v].transfers], sweeps[v], settings)
         for v in views
     ]
-    totals = aggregate(costs, gray, settings)
+    totals = aggregate(costs, gray, settings, second=False)
     first = [select(total) for total in totals]
     first_maps = [s.plane for s in first]
-    trusted = [
-        consistency_error(v, first_maps, sweeps, settings) <= settings.tolerance_px for v in views
-    ]
+    errors = [consistency_error(v, first_maps, sweeps, settings) for v in views]
+    trusted = [error <= settings.tolerance_px for error in errors]
+    anchored = [error <= settings.anchor_tolerance_px for error in errors]
     for v in views:
         surfaces = other_surfaces(v, first_maps, trusted, sweeps, settings)
-        make_occlusion_aware(costs[v], first_maps[v], trusted[v], surfaces, sweeps[v], settings)
-    again = aggregate(costs, gray, settings)
-    for total, other, known in zip(totals, again, trusted, strict=True):
+        make_occlusion_aware(costs[v], first_maps[v], anchored[v], surfaces, sweeps[v], settings)
+    again = aggregate(costs, gray, settings, second=True)
+    for total, other, known in zip(totals, again, anchored, strict=True):
         total.copy_(total.where(known[..., None], other))
     second = [select(total) for total in totals]
     maps = [s.plane for s in second]
@@ -86,7 +86,7 @@ def match_scene_torch(
             v, first[v], second[v], agrees[v], totals[v], surfaces, images, sweeps, settings
         )
         described["error"] = errors[v].where(agrees[v], settings.max_consistency_px)
-        described["second_pass"] = ~trusted[v] & agrees[v]
+        described["second_pass"] = ~anchored[v] & agrees[v]
         described["trusted_distance"] = 1 - (-distance[v] / 16).exp()
         results.append(described)
     _add_visibility(results, images, sweeps, settings)
@@ -123,7 +123,6 @@ def _describe(
         color_difference(second.plane, view, photos, sweeps),
         settings,
     )
-    fits |= (fill - second.plane).abs() * sweeps[view].step_px < settings.fill_alike_px
     choice = second.plane.where(trusted | ~fits, fill)
     candidates = torch.stack(
         [choice, first.plane, second.plane, second.runner_up, fill, background]

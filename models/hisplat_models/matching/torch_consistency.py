@@ -198,7 +198,7 @@ def _verdicts(
 def make_occlusion_aware(
     cost: UInt8[Tensor, "height width plane"],
     plane: Float[Tensor, "height width"],
-    trusted: Bool[Tensor, "height width"],
+    anchored: Bool[Tensor, "height width"],
     surfaces: list[Surface],
     sweep: Sweep,
     settings: MatchingSettings,
@@ -227,8 +227,8 @@ def make_occlusion_aware(
         biased = second + torch.minimum(bias, highest).where(outside, bias)
         second = biased.clamp(max=255).to(torch.uint8)
         choice = (plane[rows] + 0.5).long()
-        anchored = anchor[(levels - choice[..., None]).abs()]
-        cost[rows] = anchored.where(trusted[rows, :, None], second)
+        kept = anchor[(levels - choice[..., None]).abs()]
+        cost[rows] = kept.where(anchored[rows, :, None], second)
 
 
 def verdicts_on(

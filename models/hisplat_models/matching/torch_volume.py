@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int16, Int64, UInt8
 from torch import Tensor
 
-from .aggregation import UNREACHABLE
+from .aggregation import UNREACHABLE, jump_penalties
 from .geometry import Sweep
 from .settings import MatchingSettings
 from .sweep_cost import CENSUS_COLUMNS, CENSUS_ROWS, CHANNEL_LEVELS, COST_SCALE
@@ -146,7 +146,10 @@ def _brighter(
 
 
 def aggregate(
-    costs: list[Tensor], gray: Int64[Tensor, "view height width"], settings: MatchingSettings
+    costs: list[Tensor],
+    gray: Int64[Tensor, "view height width"],
+    settings: MatchingSettings,
+    second: bool,
 ) -> list[Tensor]:
     """Sum over eight paths, (H, W, planes) int16 for each view.
 
@@ -157,28 +160,21 @@ def aggregate(
         costs: (H, W, planes) bytes of each view.
         gray: Intensities, 0-255.
         settings: Penalties.
+        second: Whether with those of the second pass.
     """
     planes = [cost.shape[-1] for cost in costs]
     shape = (*gray.shape, max(planes))
     cost = torch.full(shape, UNREACHABLE, dtype=torch.int16, device=gray.device)
     for padded, own in zip(cost, costs, strict=True):
         padded[..., : own.shape[-1]] = own
-    small, large = zip(*(_penalties(n, settings) for n in planes), strict=True)
-    small = torch.tensor(small, dtype=torch.int16, device=gray.device)
+    small, large = zip(*(jump_penalties(n, settings, second) for n in planes), strict=True)
+    small = torch.from_numpy(np.stack(small)).to(gray.device)
     large = torch.from_numpy(np.stack(large)).to(gray.device)
     total = torch.zeros_like(cost)
     _scan(cost, _jumps(gray, large, (-1, 0, 1)), (-1, 0, 1), small, total)
     turned = _jumps(gray.mT, large, (0,))
     _scan(cost.transpose(1, 2), turned, (0,), small, total.transpose(1, 2))
     return [sums[..., :n] for sums, n in zip(total, planes, strict=True)]
-
-
-def _penalties(planes: int, settings: MatchingSettings) -> tuple[int, np.ndarray]:
-    """Of a change of one plane, and of more by intensity difference (256) int16."""
-    small = settings.small_jump * min(1.0, max(0.5, 96 / planes))
-    large = settings.large_jump / (1 + settings.large_jump_edge * np.arange(256))
-    large = np.maximum(large, 1.5 * small)
-    return round(small * COST_SCALE), np.rint(large * COST_SCALE).astype(np.int16)
 
 
 def _jumps(
