@@ -125,7 +125,15 @@ def _check(images: Tensor, cameras: Cameras, steps: int) -> None:
 
 @dataclass(frozen=True)
 class _Fit:
-    """How far a scene is from its photos, and its photos' Gaussians from each other."""
+    """How far a scene is from its photos, and its photos' Gaussians from each other.
+
+    Attributes:
+        images: (batch, view, 3, height, width).
+        cameras: Of the photos, (batch, view).
+        renderer: Draws with gradients.
+        photo: As ``photo_of_each`` says.
+        settings: Weight and form of the error.
+    """
 
     images: Tensor
     cameras: Cameras
