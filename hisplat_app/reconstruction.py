@@ -31,6 +31,7 @@ from hisplat_models.gaussians import Gaussians
 from hisplat_models.inference import Precision, prepare
 from hisplat_models.matching import EVIDENCE_NAMES
 from hisplat_models.network import HiSplat, HiSplatOutput
+from hisplat_models.refinement import refine as refined
 from hisplat_models.rendering import create_renderer
 from hisplat_models.smaller_networks import Depth
 
@@ -95,6 +96,7 @@ class Report:
         signs: What scene and photos tell about the scene's quality.
         verdict: What that means, in words.
         warnings: What the user should know.
+        refinement_steps: How often the scene was fitted to the photos; 0 if it is as predicted.
         seconds: By step, in order.
         device: Where the network ran.
     """
@@ -109,6 +111,7 @@ class Report:
     signs: Signs
     verdict: Verdict
     warnings: tuple[str, ...]
+    refinement_steps: int
     seconds: dict[str, float]
     device: str
 
@@ -222,6 +225,7 @@ def reconstruct(
     size: int = DEFAULT_SIZE,
     precision: Precision = "fp32",
     compile: bool = False,
+    refine: int = 0,
     progress: Progress = ignore_progress,
     preview: Callable[[Preview], None] | None = None,
 ) -> Reconstruction:
@@ -245,6 +249,8 @@ def reconstruct(
         size: Long side in pixels that the photos are brought to.
         precision: Of the network to load; see ``hisplat_models.inference.prepare``.
         compile: Whether to compile the network to load.
+        refine: Steps by which the scene is fitted to the photos, see ``hisplat_models.refinement``.
+            The verdict is on the scene as predicted: photos it was fitted to cannot judge it.
         progress: Told about each step; may raise to cancel.
         preview: Told about each level of the scene but the last as it is done; may raise to cancel.
 
@@ -260,6 +266,8 @@ def reconstruct(
     photos = [_as_photo(source) for source in (left, right, *more)]
     if size < SMALLEST_SIZE:
         raise ValueError(f"Expected a working size of at least {SMALLEST_SIZE} px, got {size}.")
+    if refine < 0:
+        raise ValueError(f"Expected at least 0 refinement steps, got {refine}.")
 
     if distortion is not None:
         photos = undistorted_photos(photos, distortion, cameras, focal_px, fov_degrees)
@@ -281,19 +289,28 @@ def reconstruct(
             preview(Preview(coarse, seen, images, there, len(network.stages)))
 
     where = next(network.parameters()).device
+    predicted = 0.5 if refine else 0.95  # share of the work
     with torch.no_grad():
         output = network(
             images[None].to(where),
             seen[None].to(where),
-            clock.part(0.25, 0.95),
+            clock.part(0.25, predicted),
             on_level=show_level,
         )
-        clock.begin("checking the scene", 0.95)
+        clock.begin("checking the scene", predicted)
         renderer = network.create_renderer(where)
         signs = signs_of(output, images.to(where), seen.to(where), renderer)
+    scene = refined(
+        output.gaussians,
+        images[None].to(where),
+        seen[None].to(where),
+        renderer,
+        refine,
+        progress=clock.part(predicted, 0.98),
+    )
     verdict = verdict_of(signs, found.quality, len(photos))
     clock.begin("collecting the Gaussians", 0.98)
-    gaussians, visible = _visible(output.gaussians.to("cpu")[0])
+    gaussians, visible = _visible(scene.to("cpu")[0])
     confidence = _confidence(output)
     report = Report(
         photos=tuple(photo.name for photo in photos),
@@ -312,6 +329,7 @@ def reconstruct(
             *found.warnings,
             *(() if verdict.grade == "good" else (str(verdict),)),
         ),
+        refinement_steps=refine,
         seconds=clock.finish(),
         device=str(where),
     )

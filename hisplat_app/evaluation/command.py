@@ -62,6 +62,9 @@ class Evaluate:
     """A bundled network, a .safetensors file, or "none" for the baselines alone."""
     depth: Literal["fast", "balanced", "full"] = "full"
     """How much of an elastic network runs."""
+    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0
+    """Fit the network's scenes to their photos by so many steps before they are drawn; never those
+    of the baselines. Disparities are not touched."""
     size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
     """Long side of the photos, and of the targets: 384 if not given. With --dataset the side of
     the square that all pictures are cropped to: 256."""
@@ -131,6 +134,10 @@ class Evaluate:
             )
         if self.pairs_per_scene is not None and self.pairs_per_scene < 1:
             raise ValueError(f"--pairs-per-scene must be at least 1, got {self.pairs_per_scene}.")
+        if self.refine < 0:
+            raise ValueError(f"--refine must be at least 0, got {self.refine}.")
+        if self.model == NO_MODEL and self.refine:
+            raise ValueError("--refine needs a network: give --model one.")
         if self.model == NO_MODEL and not self.baselines:
             raise ValueError("Nothing to evaluate: --model none together with --no-baselines.")
 
@@ -211,7 +218,8 @@ class Evaluate:
             untrained = create_untrained(self.seed).to(device)
             networks["untrained"] = NetworkScene(untrained, device)
         if self.model != NO_MODEL:
-            networks["model"] = NetworkScene(load_model(self.model, device, self.depth), device)
+            model = load_model(self.model, device, self.depth)
+            networks["model"] = NetworkScene(model, device, self.refine)
         return networks
 
     def _methods(self, networks: dict[str, NetworkScene]) -> dict[str, Method]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from hisplat_models.cameras import Cameras
 from hisplat_models.config import PRESETS
 from hisplat_models.network import HiSplat, HiSplatOutput
+from hisplat_models.refinement import refine
 
 from .methods import Context, MethodFailed, Views
 
@@ -22,15 +23,20 @@ class NetworkScene:
     Attributes:
         model: In evaluation mode, on ``device``.
         device: Where it works; photos come from, and views go back to, the CPU.
+        refinement_steps: By which each scene is fitted to its photos before it is drawn.
     """
 
     model: HiSplat
     device: torch.device
+    refinement_steps: int = 0
 
     def __call__(self, context: Context, targets: Cameras, size: tuple[int, int]) -> Views:
         """The predicted scene at the target cameras."""
         gaussians = self._predict(context.images, context.cameras).gaussians
         renderer = self.model.create_renderer(self.device)
+        photos, cameras = context.images[None], context.cameras[None]
+        photos, cameras = photos.to(self.device), cameras.to(self.device)
+        gaussians = refine(gaussians, photos, cameras, renderer, self.refinement_steps)
         with torch.no_grad():
             drawn = renderer(gaussians, targets[None].to(self.device), size)
         color = drawn.color[0].clamp(0, 1).cpu()

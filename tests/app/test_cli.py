@@ -176,6 +176,16 @@ def test_unusual_photos_work(make: Make, demo_photos: Photos, weights: Path, tmp
     assert width >= height, "the photo lies on its side"
 
 
+def test_refining_changes_the_file_and_is_reported(weights: Path, tmp_path: Path):
+    paths = DEMO / "left.jpg", DEMO / "right.jpg"
+    known = ["--cameras", str(DEMO / "cameras.json"), "--report", str(tmp_path / "report.json")]
+    files = [tmp_path / "plain.ply", tmp_path / "refined.ply"]
+    for steps, file in zip((0, 3), files, strict=True):
+        assert run_reconstruct(*paths, file, weights, *known, "--refine", str(steps)) == 0
+        assert json.loads((tmp_path / "report.json").read_text())["refinement_steps"] == steps
+    assert files[0].read_bytes() != files[1].read_bytes()
+
+
 def test_reconstruct_then_render_shows_the_photos(weights: Path, tmp_path: Path):
     ply, cameras = tmp_path / "scene.ply", tmp_path / "cameras.json"
     known = ["--cameras", str(DEMO / "cameras.json"), "--cameras-out", str(cameras)]
@@ -325,6 +335,7 @@ def test_frames_of_a_capture(weights: Path, tmp_path: Path):
         (["--transforms", "CAPTURE", "--frames", "0", "99"], "not 99"),
         (["--transforms", "CAPTURE", "--frames", "0", "1", "--fov", "60"], "brings its cameras"),
         (["--views", "a", "b", "--distortion", "-0.1", "0.02", "0"], "k1, or k1 and k2"),
+        (["--views", "a", "b", "--refine", "-1"], "--refine must be at least 0, got -1"),
     ],
 )
 def test_unclear_photos_are_refused(

@@ -334,6 +334,22 @@ def test_larger_targets_are_scored_and_few_pairs_taken_if_asked_for(
         assert (untrained["left_aligned"] is None) == (source == "given")
 
 
+def test_refinement_is_for_the_network_not_for_its_baseline(folders: Path, tmp_path: Path) -> None:
+    values = []
+    for steps in (0, 10):
+        output = tmp_path / f"{steps}.json"
+        command = Evaluate(data=folders / "planes", output=output, size=128, refine=steps)
+        assert command.run() == 0
+        document = json.loads(output.read_text())
+        assert document["settings"]["refine"] == steps
+        methods = document["cameras"]["given"]["methods"]
+        values.append({m: v["mean"]["psnr"]["mean"] for m, v in methods.items()})
+    plain, refined = values
+    assert refined["model"] > plain["model"] + 0.3
+    del plain["model"], refined["model"]
+    assert refined == plain
+
+
 def test_the_command_gives_the_same_numbers_again(folders: Path, tmp_path: Path) -> None:
     documents = []
     for name in ("a.json", "b.json"):
@@ -424,6 +440,8 @@ def test_bad_data_is_explained(
         (["--no-baselines"], "Nothing to evaluate"),
         (["--scenes", "elsewhere"], "elsewhere"),
         (["--model", "no-such-model"], "no-such-model"),
+        (["--refine", "-1"], "--refine must be at least 0"),
+        (["--refine", "5"], "--refine needs a network"),
         (["--html", "no-such-folder/page.html"], "no-such-folder"),
     ],
 )

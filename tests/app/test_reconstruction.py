@@ -257,6 +257,30 @@ def test_progress_rises_and_can_cancel(untrained: HiSplat):
     assert heard[-1][0] == "matching the photos"
 
 
+def test_refining_brings_the_scene_closer_to_its_photos(scene: Reconstruction, untrained: HiSplat):
+    heard: list[tuple[str, float]] = []
+    refined = reconstruct(
+        LEFT, RIGHT, cameras=CAMERAS, model=untrained, size=SIZE, refine=8,
+        progress=lambda step, fraction: heard.append((step, fraction)),
+    )  # fmt: skip
+    assert min(b - a for a, b in zip(faithfulness(scene), faithfulness(refined), strict=True)) > 0.5
+    assert [step for step, _ in heard].count("refining the scene") == 8
+    fractions = [fraction for _, fraction in heard]
+    assert fractions == sorted(fractions)
+    assert (refined.report.refinement_steps, scene.report.refinement_steps) == (8, 0)
+    assert "refining the scene" in refined.report.seconds
+    # Photos that the scene was fitted to cannot judge it: the verdict is that on the prediction.
+    assert refined.report.signs == scene.report.signs
+    assert refined.gaussians.opacities.min() >= LEAST_OPACITY
+    assert refined.confidence is not None
+    assert len(refined.confidence) == refined.gaussians.count
+
+
+def test_steps_backwards_are_refused(untrained: HiSplat):
+    with pytest.raises(ValueError, match="at least 0 refinement steps, got -3"):
+        reconstruct(LEFT, RIGHT, cameras=CAMERAS, model=untrained, size=SIZE, refine=-3)
+
+
 def test_distorted_photos_make_the_scene_of_straight_ones(
     scene: Reconstruction, untrained: HiSplat
 ):
