@@ -3,5 +3,7 @@
 DEFAULT_MODEL = "hisplat-small"
 DEFAULT_SIZE = 512
 """Long side in pixels that photos are brought to."""
+DEFAULT_REFINE = 10
+"""Steps by which a scene is fitted to its photos."""
 MOST_PHOTOS = 8
 """Of one scene."""

@@ -155,7 +155,12 @@ def page_scene(result: Reconstruction) -> Scene:
 
 def preview_scene(so_far: Preview) -> Scene:
     """The levels that are there, as the page shows them."""
-    summary = f"Level {so_far.levels} of {so_far.levels_in_all}; finer ones are being made."
+    next_comes = (
+        "finer ones are being made"
+        if so_far.levels < so_far.levels_in_all
+        else "the scene is being fitted to the photos"
+    )
+    summary = f"Level {so_far.levels} of {so_far.levels_in_all}; {next_comes}."
     return Scene(
         so_far.gaussians, so_far.cameras, so_far.photos, summary, renderer=create_renderer("cpu")
     )

@@ -35,7 +35,7 @@ from hisplat_models.refinement import refine as refined
 from hisplat_models.rendering import create_renderer
 from hisplat_models.smaller_networks import Depth
 
-from .defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
+from .defaults import DEFAULT_MODEL, DEFAULT_REFINE, DEFAULT_SIZE, MOST_PHOTOS
 from .photo_cameras import at_working_size, find_photo_cameras, undistorted_photos
 from .self_check import Signs, signs_of
 from .step_clock import Progress, StepClock, ignore_progress
@@ -225,7 +225,7 @@ def reconstruct(
     size: int = DEFAULT_SIZE,
     precision: Precision = "fp32",
     compile: bool = False,
-    refine: int = 0,
+    refine: int = DEFAULT_REFINE,
     progress: Progress = ignore_progress,
     preview: Callable[[Preview], None] | None = None,
 ) -> Reconstruction:
@@ -252,7 +252,8 @@ def reconstruct(
         refine: Steps by which the scene is fitted to the photos, see ``hisplat_models.refinement``.
             The verdict is on the scene as predicted: photos it was fitted to cannot judge it.
         progress: Told about each step; may raise to cancel.
-        preview: Told about each level of the scene but the last as it is done; may raise to cancel.
+        preview: Told about each level of the scene as it is done, the last one only if the scene is
+            refined then; may raise to cancel.
 
     Raises:
         ValueError: for photos or cameras that nothing can be made of, saying why; PhotoError,
@@ -297,6 +298,8 @@ def reconstruct(
             clock.part(0.25, predicted),
             on_level=show_level,
         )
+        if refine:
+            show_level(output.gaussians)
         clock.begin("checking the scene", predicted)
         renderer = network.create_renderer(where)
         signs = signs_of(output, images.to(where), seen.to(where), renderer)

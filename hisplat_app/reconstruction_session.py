@@ -14,6 +14,7 @@ from hisplat_models.inference import Precision, prepare
 from hisplat_models.network import HiSplat
 from hisplat_models.smaller_networks import Depth
 
+from .defaults import DEFAULT_REFINE
 from .reconstruction import (
     Device,
     PhotoBytes,
@@ -60,6 +61,7 @@ class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
         compile: Whether to compile the networks; the same.
         depth: Of ``model``, if it is elastic; other networks are loaded at their full depth.
         most_waiting: How many clients may wait at a time.
+        refine: Steps by which scenes are fitted to their photos.
     """
 
     def __init__(
@@ -72,9 +74,10 @@ class ReconstructionSession(Session[ReconstructionRequest, Reconstruction]):
         compile: bool = False,
         depth: Depth = "full",
         most_waiting: int = MOST_WAITING,
+        refine: int = DEFAULT_REFINE,
     ) -> None:
         def prepare_worker() -> Work[ReconstructionRequest, Reconstruction]:
-            return _prepared(model, device, size, warm_up, precision, compile, depth)
+            return _prepared(model, device, size, warm_up, precision, compile, depth, refine)
 
         super().__init__(prepare_worker, most_waiting)
 
@@ -87,6 +90,7 @@ def _prepared(
     precision: Precision,
     compile: bool,
     depth: Depth,
+    refine: int,
 ) -> Callable[[ReconstructionRequest, Progress], Reconstruction]:
     def load(name: str) -> HiSplat:
         network = load_model(name, choose_device(device), depth if name == model else "full")
@@ -115,6 +119,7 @@ def _prepared(
             distortion=request.distortion,
             model=network,
             size=request.size or size,
+            refine=refine,
             progress=progress,
             preview=request.preview,
         )

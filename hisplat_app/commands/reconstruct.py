@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from ..defaults import DEFAULT_REFINE
 from .console import progress_line, tell, warn
 from .options import CameraOptions, NetworkOptions, PhotoOptions
 from .paths import check_cameras_out, check_can_write, check_scene_out
@@ -41,9 +42,9 @@ class Reconstruct:
     as scene.cameras.json."""
     report: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write how it went: seconds by step, Gaussians by level, cameras, warnings (JSON)."""
-    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0
+    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = DEFAULT_REFINE
     """Fit the scene to the photos by so many steps of rendering and descent: views between the
-    photos become sharper and truer, at a cost in seconds. 10 bring most of it, 20 nearly all."""
+    photos become sharper and truer, at a cost in seconds. 20 bring a little more, 0 none of it."""
     photos: Annotated[PhotoOptions, tyro.conf.arg(name="")] = field(default_factory=PhotoOptions)
     known: Annotated[CameraOptions, tyro.conf.arg(name="")] = field(default_factory=CameraOptions)
     network: Annotated[NetworkOptions, tyro.conf.arg(name="")] = field(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from ..defaults import DEFAULT_REFINE
 from .console import progress_line, tell
 from .options import CameraOptions, NetworkOptions, PhotoOptions
 from .paths import check_can_write, check_scene_out
@@ -52,6 +53,8 @@ class View:
     """Port to listen on; if it is taken, the next free one."""
     open: bool = True
     """Open the browser."""
+    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = DEFAULT_REFINE
+    """Fit scenes to their photos by so many steps; the page shows them unrefined meanwhile."""
     export: Annotated[Path | None, tyro.conf.arg(metavar="SCENE.PLY")] = None
     """Also write the scene as .ply."""
     photos: Annotated[PhotoOptions, tyro.conf.arg(name="")] = field(default_factory=PhotoOptions)
@@ -101,6 +104,7 @@ class View:
                 precision=self.network.precision,
                 compile=self.network.compile,
                 depth=self.network.depth,
+                refine=self.refine,
             ) as session,
             ViewerServer(
                 PageScenes(session, self.network.model, self.network.size),
@@ -136,6 +140,8 @@ class View:
 
     def _check(self) -> None:
         self.known.check()
+        if self.refine < 0:
+            raise ValueError(f"--refine must be at least 0, got {self.refine}.")
         if self.export is not None:
             check_scene_out(self.export)
         check_can_write(self.export)

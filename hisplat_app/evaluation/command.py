@@ -14,7 +14,7 @@ from hisplat_data_tools.datasets import PosedFolderDataset, read_stereo_folder
 from hisplat_models.checkpoints import load_model
 from hisplat_models.rendering import create_renderer
 
-from ..defaults import DEFAULT_MODEL
+from ..defaults import DEFAULT_MODEL, DEFAULT_REFINE
 from .disparity import DisparityMethod, NetworkDisparity, evaluate_disparity, sgbm_disparity
 from .folders import find_folders
 from .methods import Method, nearest_photo, single_plane
@@ -62,9 +62,10 @@ class Evaluate:
     """A bundled network, a .safetensors file, or "none" for the baselines alone."""
     depth: Literal["fast", "balanced", "full"] = "full"
     """How much of an elastic network runs."""
-    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0
+    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = DEFAULT_REFINE
     """Fit the network's scenes to their photos by so many steps before they are drawn; never those
-    of the baselines. Disparities are not touched."""
+    of the baselines, and not with --dataset. "predicted" are the same scenes without. Disparities
+    are not touched."""
     size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
     """Long side of the photos, and of the targets: 384 if not given. With --dataset the side of
     the square that all pictures are cropped to: 256."""
@@ -136,7 +137,7 @@ class Evaluate:
             raise ValueError(f"--pairs-per-scene must be at least 1, got {self.pairs_per_scene}.")
         if self.refine < 0:
             raise ValueError(f"--refine must be at least 0, got {self.refine}.")
-        if self.model == NO_MODEL and self.refine:
+        if self.model == NO_MODEL and self.refine not in (0, DEFAULT_REFINE):
             raise ValueError("--refine needs a network: give --model one.")
         if self.model == NO_MODEL and not self.baselines:
             raise ValueError("Nothing to evaluate: --model none together with --no-baselines.")
@@ -219,6 +220,8 @@ class Evaluate:
             networks["untrained"] = NetworkScene(untrained, device)
         if self.model != NO_MODEL:
             model = load_model(self.model, device, self.depth)
+            if self.refine:
+                networks["predicted"] = NetworkScene(model, device)
             networks["model"] = NetworkScene(model, device, self.refine)
         return networks
 
@@ -234,7 +237,8 @@ class Evaluate:
 
     def _disparity_methods(self, networks: dict[str, NetworkScene]) -> dict[str, DisparityMethod]:
         methods: dict[str, DisparityMethod] = {"sgbm": sgbm_disparity} if self.baselines else {}
-        return methods | {name: NetworkDisparity(scene) for name, scene in networks.items()}
+        shown = {name: scene for name, scene in networks.items() if name != "predicted"}
+        return methods | {name: NetworkDisparity(scene) for name, scene in shown.items()}
 
     def _device(self) -> str:
         if self.device == "auto":

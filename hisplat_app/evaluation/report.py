@@ -49,7 +49,8 @@ DEFINITIONS = {
     "a pixel and photo (sigma 0.6 px, opacity 0.95 agreed, 0.3 filled); pairs that cannot be "
     "rectified are listed under failures and left out of its means",
     "untrained": "the hisplat-small network before training: the layered analytic scene",
-    "model": "the given weights",
+    "model": "the given weights, their scenes fitted to the photos by --refine steps",
+    "predicted": "the given weights without that",
     "estimated cameras": "the scene of the estimated cameras is laid over the stated one by the "
     "similarity under which the two photos' stated cameras see its matched points where the "
     "estimated ones see them (sum of robust distances on the planes z = 1); targets are not looked "

@@ -76,10 +76,10 @@ def test_browsers_see_no_folders_of_this_machine(own: str, names: list[str]):
     assert own in offered.values()
 
 
-def test_coarser_levels_come_first(scenes: PageScenes, pair: PhotoSet):
+def test_coarser_levels_and_what_was_predicted_come_first(scenes: PageScenes, pair: PhotoSet):
     answer = asked(scenes, pair)
     assert answer.scene is not None
-    assert [int(s.gaussians.level.max()) for s in answer.previews] == [0, 1]
+    assert [int(s.gaussians.level.max()) for s in answer.previews] == [0, 1, 2]
     whole = answer.scene.gaussians
     for preview in answer.previews:
         # Finer levels only change how opaque coarser Gaussians are.

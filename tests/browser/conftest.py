@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewerServer]:
         torch.manual_seed(0)
         save_model(HiSplat(PRESETS["hisplat-small"]), weights)
     with (
-        ReconstructionSession(str(weights), "cpu", SIZE, warm_up=False) as session,
+        ReconstructionSession(str(weights), "cpu", SIZE, warm_up=False, refine=0) as session,
         ViewerServer(
             PageScenes(session, str(weights), SIZE),
             page_writers(),
