@@ -5,7 +5,7 @@
 set -eu
 run=$1 photos=$2
 shift 2
-python -m hisplat_app compress --model hisplat-small --method s2h --keep-flops 0.47 --out "$run" \
+python -m hisplat_app compress --model hisplat-small --method s2h --keep-flops 0.40 --out "$run" \
   --width 128 --height 96 --targets 2 --examples 200 --validation-examples 8 \
   --batch-size 1 --steps 90 --warmup-steps 10 --ema-decay 0.97 --mask-learning-rate 0.15 \
   --learning-rate 5e-4 --fixed backdrops colors \
