@@ -2,7 +2,8 @@
 
 import threading
 import webbrowser
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +16,26 @@ from .paths import check_can_write, check_scene_out
 from .reconstruct import tell_about
 
 if TYPE_CHECKING:
-    from ..reconstruction import Reconstruction
+    from hisplat_viewer import ViewerServer
+
+    from ..reconstruction import Preview, Reconstruction
     from ..reconstruction_session import ReconstructionRequest, ReconstructionSession
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
+
+
+class Once:
+    """Does something the first time it is called."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+        self._done = False
+
+    def __call__(self) -> None:
+        """Acts, or has acted."""
+        if not self._done:
+            self._done = True
+            self._action()
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,7 @@ class View:
                 page_scene,
                 page_writers,
                 photos_of,
+                preview_scene,
             )
             from ..reconstruction import choose_device
             from ..reconstruction_session import ReconstructionSession
@@ -114,29 +132,42 @@ class View:
                 saver=PageFiles(),
             ) as server,
         ):
-            if request is not None:
-                scene = self._reconstructed(session, request)
-                title = " + ".join(photo.name for photo in request.photos)
-                photos = demo_photos() if self.demo else photos_of(request)
-                server.show(page_scene(scene), title, photos)
-            if opened is not None:
-                server.show(*opened)
+            announce = Once(lambda: self._announce(server))
+
+            def show_unrefined(so_far: "Preview") -> None:
+                if so_far.levels == so_far.levels_in_all:
+                    server.preview(preview_scene(so_far))
+                    announce()
+
+            finished = False
             try:
-                tell(f"Open {server.url} in a browser. Ctrl+C ends.")
-                if server.url_elsewhere is not None:
-                    tell(
-                        f"On other machines: {server.url_elsewhere}\n"
-                        "Whoever has this address can use the page: pass it on with care."
-                    )
-                if self.open:
-                    # Some systems' openers wait until the browser is closed.
-                    threading.Thread(
-                        target=webbrowser.open, args=(server.url,), daemon=True
-                    ).start()
+                if request is not None:
+                    request = replace(request, preview=show_unrefined)
+                    scene = self._reconstructed(session, request)
+                    title = " + ".join(photo.name for photo in request.photos)
+                    photos = demo_photos() if self.demo else photos_of(request)
+                    server.show(page_scene(scene), title, photos)
+                if opened is not None:
+                    server.show(*opened)
+                finished = True
+                announce()
                 server.wait()
             except KeyboardInterrupt:
+                if not finished:
+                    raise
                 tell("Bye.")
         return 0
+
+    def _announce(self, server: "ViewerServer") -> None:
+        tell(f"Open {server.url} in a browser. Ctrl+C ends.")
+        if server.url_elsewhere is not None:
+            tell(
+                f"On other machines: {server.url_elsewhere}\n"
+                "Whoever has this address can use the page: pass it on with care."
+            )
+        if self.open:
+            # Some systems' openers wait until the browser is closed.
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
 
     def _check(self) -> None:
         self.known.check()

@@ -277,7 +277,8 @@ def test_view_serves_the_pair_until_it_is_interrupted(weights: Path, tmp_path: P
     ) as process:
         try:
             assert process.stderr is not None
-            told = read_until(process.stderr, "Ctrl+C ends")
+            told = read_until(process.stderr, "Wrote")
+            time.sleep(1)  # what was written is shown next
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
         finally:

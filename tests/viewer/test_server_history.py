@@ -28,6 +28,22 @@ def show(visitor: Visitor, scene: Scene, count: int) -> list[Scene]:
     return scenes
 
 
+def test_a_preview_gives_way_to_the_scene(scene: Scene):
+    """Those who came before the preview see it, those who come after it as well."""
+    with ViewerServer(NoScenes(), {}, port=0) as server:
+        early = Visitor(server)
+        server.preview(scene)
+        late = Visitor(server)
+        until(lambda: early.panel._previewing and late.panel._previewing, "the preview")
+        assert not early.panel.has_scene
+        server.show(replace(scene, summary="the whole scene"))
+        for visitor in (early, late, Visitor(server)):
+            until(lambda panel=visitor.panel: panel.has_scene, "the scene")
+            assert not visitor.panel._previewing
+        server.preview(scene)
+        assert not early.panel._previewing
+
+
 def test_one_scene_is_no_choice(visitor: Visitor, scene: Scene):
     show(visitor, scene, 1)
     assert not visitor.panel._history._list.visible

@@ -67,6 +67,12 @@ class Panel:
             if photos is not None:
                 self._photos.offer(photos)
 
+    def preview(self, scene: Scene) -> None:
+        """Shows a scene that a better one follows, unless there is one already."""
+        with self._lock:
+            if self._scene is None:
+                self._preview(scene)
+
     def close(self) -> None:
         """The browser has left: nothing more is asked for, expected or kept."""
         self._photos.close()

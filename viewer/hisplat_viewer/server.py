@@ -61,9 +61,10 @@ class ViewerServer:
         self._writers = dict(writers)
         self._saver = saver
         self._start_scene: tuple[Scene, str, PhotoSet | None] | None = None
+        self._start_preview: Scene | None = None
         self._panels: dict[int, Panel] = {}
         self._gone: set[int] = set()  # browsers that left before they had a panel
-        self._lock = threading.Lock()  # guards the three fields above
+        self._lock = threading.Lock()  # guards the four fields above
         self._stopped = threading.Event()
         # viser announces itself on stdout, with an address that not every browser can use.
         with contextlib.redirect_stdout(io.StringIO()), guarded(self._gate):
@@ -109,10 +110,18 @@ class ViewerServer:
             photos: What the source can make it of, for everybody to go on with; None if it cannot.
         """
         with self._lock:
-            self._start_scene = (scene, title, photos)
+            self._start_scene, self._start_preview = (scene, title, photos), None
             waiting = [panel for panel in self._panels.values() if not panel.has_scene]
         for panel in waiting:
             panel.show(scene, title, photos)
+
+    def preview(self, scene: Scene) -> None:
+        """Shows a scene to everybody who has none, until ``show`` brings the better one."""
+        with self._lock:
+            self._start_preview = scene
+            waiting = list(self._panels.values())
+        for panel in waiting:
+            panel.preview(scene)
 
     def wait(self) -> None:
         """Returns when the server is stopped."""
@@ -139,12 +148,14 @@ class ViewerServer:
         panel = Panel(client, self._source, self._writers, self._saver)
         with self._lock:
             self._panels[client.client_id] = panel
-            start = self._start_scene
+            start, preview = self._start_scene, self._start_preview
             has_left = client.client_id in self._gone
         if has_left:
             self._left(client)
         elif start is not None and not panel.has_scene:
             panel.show(*start)
+        elif preview is not None:
+            panel.preview(preview)
 
     def _left(self, client: viser.ClientHandle) -> None:
         with self._lock:
