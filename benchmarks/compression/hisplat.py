@@ -41,7 +41,7 @@ class Settings:
 
     runs: Path
     """Folder of the runs."""
-    steps: int = 60
+    steps: int = 24
     """Of training, of every run."""
     width: int = 128
     """Of the procedural scenes."""
@@ -61,8 +61,7 @@ class Settings:
             batch_size=1,
             learning_rate=1e-3,
             warmup_steps=4,
-            ema_decay=0.95,
-            fixed=("colors", "backdrops"),
+            ema_decay=0.9,
             evaluate_every=10**9,
             seed=self.seed,
         )
