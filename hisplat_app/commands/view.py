@@ -1,8 +1,8 @@
 """``hisplat-view``: a scene in the browser, from photos or from a file."""
 
+import functools
 import threading
 import webbrowser
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,20 +22,6 @@ if TYPE_CHECKING:
     from ..reconstruction_session import ReconstructionRequest, ReconstructionSession
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
-
-
-class Once:
-    """Does something the first time it is called."""
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self._action = action
-        self._done = False
-
-    def __call__(self) -> None:
-        """Acts, or has acted."""
-        if not self._done:
-            self._done = True
-            self._action()
 
 
 @dataclass(frozen=True)
@@ -132,7 +118,7 @@ class View:
                 saver=PageFiles(),
             ) as server,
         ):
-            announce = Once(lambda: self._announce(server))
+            announce = functools.cache(lambda: self._announce(server))  # once
 
             def show_unrefined(so_far: "Preview") -> None:
                 if so_far.levels == so_far.levels_in_all:

@@ -132,7 +132,12 @@ class _Look:
         self.height, self.width = self.depth.shape[-2:]
         self.rays = cameras.rays(self.height, self.width)
         self.choices = [self._seen_from(other, self.depth) for other in range(len(photos))]
-        self.points = cameras.positions[:, None, None] + self.rays / self.depth[..., None]
+        points = cameras.positions[:, None, None] + self.rays / self.depth[..., None]
+        self.points = points[self.trusted]
+        axes = cameras.camera_to_world[:, :3, :3].mean(0)
+        self.up = -axes[:, 1] / axes[:, 1].norm()
+        back = torch.linalg.cross(axes[:, 0], self.up)
+        self.back = back / back.norm()
 
     def ground(self) -> Plane | None:
         """The ground's plane, if there is one that is told clearly."""
@@ -177,12 +182,9 @@ class _Look:
 
         All but a share of them that counts as mistaken. None if a camera would be below it.
         """
-        axes = self.cameras.camera_to_world[:, :3, :3].mean(0)
-        up = -axes[:, 1] / axes[:, 1].norm()
-        back = torch.linalg.cross(axes[:, 0], up)
-        normal = up + math.tan(math.radians(degrees)) * back / back.norm()
+        normal = self.up + math.tan(math.radians(degrees)) * self.back
         normal = normal / normal.norm()
-        heights = self.points[self.trusted] @ normal
+        heights = self.points @ normal
         if not len(heights):
             return None
         rank = max(1, round(mistaken * len(heights)))
