@@ -1,6 +1,6 @@
 """Hand-made matching of the views of a batch of scenes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -14,11 +14,15 @@ from .cpu_backend import match_scene
 from .frames import without_frames
 from .geometry import Sweep, plan_sweeps
 from .ground import with_ground
+from .leading_pair import with_leading_pair
 from .prior import EVIDENCE_NAMES, MatchingPrior
 from .settings import MatchingSettings
 from .torch_backend import match_scene_torch
 
 _DEFAULT = MatchingSettings()
+_Backend = Callable[
+    [Tensor, list[list[Sweep]], MatchingSettings], Iterator[list[dict[str, Tensor]]]
+]
 _VOLUME_AT_ONCE = 1 << 28  # pixels times planes in the torch backend's hands; about 10 bytes each
 
 
@@ -30,6 +34,9 @@ def match_views(
     backend: Literal["auto", "compiled", "torch"] = "auto",
 ) -> MatchingPrior:
     """Classical depth of every view from the others, with candidates and evidence.
+
+    Of more than two views the first two are matched by themselves as well, and keep what they
+    agree on (``leading_pair``).
 
     Args:
         images: RGB in [0, 1].
@@ -54,18 +61,30 @@ def match_views(
         raise ValueError(f"Expected the backend auto, compiled or torch, got {backend!r}.")
     if not ((cameras.near > 0) & (cameras.near < cameras.far)).all():
         raise ValueError("Expected 0 < near < far for every camera.")
-    sweeps = [plan_sweeps(scene, height, width, settings) for scene in _scenes(cameras)]
     if backend == "auto":
         backend = "compiled" if images.device.type == "cpu" else "torch"
     match = {"compiled": _match_compiled, "torch": _match_torch}[backend]
+    prior = _matched(images, cameras, settings, match)
+    if views == 2:
+        return prior
+    pair = _matched(images[:, :2], cameras[:, :2], settings, match)
+    return with_leading_pair(prior, pair, cameras[:, :2], settings)
+
+
+def _matched(
+    images: Float[Tensor, "batch view 3 height width"],
+    cameras: Cameras,
+    settings: MatchingSettings,
+    match: _Backend,
+) -> MatchingPrior:
+    """Every view matched with all others."""
+    height, width = images.shape[-2:]
+    sweeps = [plan_sweeps(scene, height, width, settings) for scene in _scenes(cameras)]
     photos, framed = without_frames(images.detach().float())
     scenes = [
         [_named(*view) for view in zip(maps, planned, near, strict=True)]
         for maps, planned, near in zip(
-            match(photos, sweeps, settings),
-            sweeps,
-            cameras.near.tolist(),
-            strict=True,
+            match(photos, sweeps, settings), sweeps, cameras.near.tolist(), strict=True
         )
     ]
 
