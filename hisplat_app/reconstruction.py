@@ -37,6 +37,7 @@ from hisplat_models.smaller_networks import Depth
 
 from .defaults import DEFAULT_MODEL, DEFAULT_REFINE, DEFAULT_SIZE, MOST_PHOTOS
 from .photo_cameras import at_working_size, find_photo_cameras, undistorted_photos
+from .photo_overlap import without_repetition
 from .self_check import Signs, signs_of
 from .step_clock import Progress, StepClock, ignore_progress
 from .verdict import Verdict, verdict_of
@@ -298,13 +299,14 @@ def reconstruct(
             clock.part(0.25, predicted),
             on_level=show_level,
         )
+        scene = without_repetition(output, images, seen)
         if refine:
-            show_level(output.gaussians)
+            show_level(scene)
         clock.begin("checking the scene", predicted)
         renderer = network.create_renderer(where)
         signs = signs_of(output, images.to(where), seen.to(where), renderer)
     scene = refined(
-        output.gaussians,
+        scene,
         images[None].to(where),
         seen[None].to(where),
         renderer,

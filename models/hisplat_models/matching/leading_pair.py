@@ -53,10 +53,8 @@ def _px_per_inverse_depth(
     cameras: Cameras, height: int, width: int, settings: MatchingSettings
 ) -> Float[Tensor, "batch 2"]:
     """How far a match moves in the other view per unit of inverse depth."""
-    sweeps = [
-        plan_sweeps(scene, height, width, settings)
-        for scene in (cameras[b] for b in range(cameras.batch_shape[0]))
-    ]
+    scenes = [cameras[b] for b in range(cameras.batch_shape[0])]
+    sweeps = [plan_sweeps(scene, height, width, settings) for scene in scenes]
     per_rho = [[sweep.step_px / sweep.rho_step for sweep in planned] for planned in sweeps]
     return cameras.near.new_tensor(per_rho) * cameras.near
 
