@@ -240,7 +240,8 @@ def reconstruct(
             shape (photo,). By default they are estimated from the photos.
         focal_px: Focal length of all photos in their pixels, if cameras are estimated. By default
             from EXIF, else a guess that is warned about.
-        fov_degrees: Horizontal field of view of all photos instead of ``focal_px``.
+        fov_degrees: Horizontal field of view instead of ``focal_px``; of photos held the other way
+            than the first one, it is the vertical one.
         distortion: Of the lens that took all photos; they are undistorted first, and all cameras
             are those of undistorted photos.
         model: A bundled name, a .safetensors file, or a network in evaluation mode.

@@ -74,7 +74,8 @@ class CameraOptions:
     focal: Annotated[float | None, tyro.conf.arg(metavar="PX")] = None
     """Focal length of all photos in pixels. By default from EXIF, else a typical phone's."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
-    """Horizontal field of view of all photos in degrees, instead of --focal."""
+    """Horizontal field of view of the photos in degrees, instead of --focal; where some are
+    upright and some are not, that of the first one."""
     distortion: Annotated[tuple[float, ...], tyro.conf.arg(metavar="K1 [K2]")] = ()
     """Radial distortion of the lens that took all photos, as OpenCV, COLMAP and nerfstudio define
     k1 and k2. Photos are undistorted first; cameras are those of the undistorted photos."""
