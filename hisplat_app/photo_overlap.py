@@ -43,7 +43,8 @@ def without_repetition(
 ) -> Gaussians:
     """The scene (1, n) with all Gaussians, those of the third photo on fainter where repeated.
 
-    Scenes of two photos stay as they are.
+    Scenes of two photos stay as they are; so do those of networks without matching, which have
+    learned themselves how many photos' Gaussians go together.
 
     Args:
         output: Of one scene.
@@ -52,7 +53,7 @@ def without_repetition(
         settings: See there.
     """
     scene = output.gaussians
-    if len(images) == 2:
+    if len(images) == 2 or output.prior is None:
         return scene
     repeated = _repeated(output, images.cpu(), cameras.to("cpu"), settings.fusion)
     factor = torch.where(repeated, settings.repeated_opacity, 1.0).to(scene.opacities)

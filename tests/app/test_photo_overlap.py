@@ -75,7 +75,7 @@ def test_of_the_third_photo_only_what_it_repeats_is_faint(
 
 def test_only_opacities_change(output: HiSplatOutput, images: Tensor, cameras: Cameras):
     scene, before = without_repetition(output, images, cameras), output.gaussians
-    assert torch.equal(scene.opacities, before.opacities) is False
+    assert not torch.equal(scene.opacities, before.opacities)
     restored = replace(scene, opacities=before.opacities)
     for name in ("means", "scales", "quaternions_wxyz", "opacities", "harmonics", "level"):
         assert torch.equal(getattr(restored, name), getattr(before, name)), name
@@ -99,3 +99,10 @@ def test_two_photos_make_the_scene_they_made(untrained: HiSplat, images: Tensor,
     with torch.no_grad():
         pair = untrained(images[None, :2], cameras[None, :2])
     assert without_repetition(pair, images[:2], cameras[:2]) is pair.gaussians
+
+
+def test_networks_that_do_not_match_photos_keep_their_scenes(
+    output: HiSplatOutput, images: Tensor, cameras: Cameras
+):
+    unmatched = replace(output, prior=None)
+    assert without_repetition(unmatched, images, cameras) is unmatched.gaussians
