@@ -3,9 +3,12 @@
 Two photos' Gaussians of one surface blur each other a little, those of four clearly: no two
 estimates of a surface are in quite the same place, and a view shows some of each. So the first two
 photos stand, and of every further one only what they do not show keeps its opacity. The rest stays,
-faint: it fills where the earlier photos' Gaussians open, in views from the later one's side.
+faint: it fills where the earlier photos' Gaussians open, in views from the later one's side. The
+coarsest level, a guess at what lies behind everything, goes beyond each photo's frame; where that
+of an earlier photo goes, a later one's is a repetition too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,6 +20,7 @@ from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import Gaussians
 from hisplat_models.network import HiSplatOutput
 from hisplat_models.refinement import photo_of_each
+from hisplat_models.stage import StageOutput
 
 from .capture_fusion import Fragment, FusionSettings, Surface, chosen, known
 from .stage_depths import footprints, stage_depths, without_padding
@@ -72,11 +76,31 @@ def _repeated(
     scene = Fragment(output.gaussians.to("cpu")[0], torch.cat(sizes))
     surfaces = _surfaces(without_padding(depths[-1], output.stages[-1].padding), images, cameras)
     photo = photo_of_each(scene.gaussians.level, len(images))
+    reached = _reached(scene.gaussians, output.stages, cameras)
     repeated = torch.zeros(len(photo), dtype=torch.bool)
     for later in range(2, len(images)):
         own = photo == later
-        repeated[own] = known(chosen(scene, own), surfaces[:later], settings)
+        told = known(chosen(scene, own), surfaces[:later], settings)
+        repeated[own] = told | reached[:later, own].any(dim=0)
     return repeated
+
+
+def _reached(
+    gaussians: Gaussians, stages: Sequence[StageOutput], cameras: Cameras
+) -> Bool[Tensor, "photo n"]:
+    """Which Gaussians of a level that goes beyond its photo lie where each photo's level goes."""
+    reached = torch.zeros(len(cameras.near), gaussians.count, dtype=torch.bool)
+    for level, stage in enumerate(stages):
+        if stage.padding == 0:
+            continue
+        rows, columns = stage.opacities.shape[-2:]
+        right, below = 1 + stage.padding / columns, 1 + stage.padding / rows
+        of_level = gaussians.level == level
+        for photo, within in enumerate(reached):
+            x, y, depth = cameras[photo].project(gaussians.means[of_level]).unbind(dim=-1)
+            inside = (x > 1 - right) & (x < right) & (y > 1 - below) & (y < below)
+            within[of_level] = inside & (depth > 0)
+    return reached
 
 
 def _surfaces(depth: Float[Tensor, "photo h w"], images: Tensor, cameras: Cameras) -> list[Surface]:

@@ -73,6 +73,19 @@ def test_of_the_third_photo_only_what_it_repeats_is_faint(
     assert (fine & ~shown).sum() > 1000
 
 
+def test_the_coarsest_level_yields_where_that_of_an_earlier_photo_goes(
+    output: HiSplatOutput, faint: Tensor, cameras: Cameras
+):
+    scene, coarsest = output.gaussians[0], output.stages[0]
+    mine = (photo_of_each(scene.level, 3) == 2) & (scene.level == 0)
+    beyond = coarsest.padding / coarsest.opacities.shape[-1]
+    x = cameras[1].project(scene.means).unbind(dim=-1)[0]  # its frame ends at 1
+    assert (faint[mine & (x > 1.01) & (x < 0.99 + beyond)] == 0.25).all()
+    assert (mine & (x > 1.01) & (x < 0.99 + beyond)).sum() > 10
+    assert (faint[mine & (x > 1.01 + beyond)] == 1).all()
+    assert (mine & (x > 1.01 + beyond)).sum() > 10
+
+
 def test_only_opacities_change(output: HiSplatOutput, images: Tensor, cameras: Cameras):
     scene, before = without_repetition(output, images, cameras), output.gaussians
     assert not torch.equal(scene.opacities, before.opacities)
