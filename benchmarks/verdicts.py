@@ -85,7 +85,7 @@ def cameras_of(dataset: PosedFolderDataset, index: int) -> Iterator[tuple[str, C
     """The stated cameras, and the estimated ones unless the pair is refused."""
     yield "given", dataset[index].context_cameras
     try:
-        yield "estimated", estimate_cameras(dataset, index, true_focal=True).cameras
+        yield "estimated", estimate_cameras(dataset, index).cameras
     except PairRefused as refusal:
         print(f"{dataset.scene}/{index}: {refusal}")
 

@@ -16,6 +16,7 @@ from hisplat_models.rendering import create_renderer
 
 from ..defaults import DEFAULT_MODEL, DEFAULT_REFINE
 from .disparity import DisparityMethod, NetworkDisparity, evaluate_disparity, sgbm_disparity
+from .estimated_cameras import KnownLens
 from .folders import find_folders
 from .methods import Method, nearest_photo, single_plane
 from .networks import NetworkScene, create_untrained
@@ -75,8 +76,9 @@ class Evaluate:
     """Also score the same scenes on targets this many times as large: 2 shows whether gaps open."""
     cameras: Literal["given", "estimated", "both"] = "given"
     """The stated cameras, cameras estimated from the two photos, or one after the other."""
-    focal_guess: bool = False
-    """With estimated cameras: guess the focal length too instead of taking the stated one."""
+    known_lens: KnownLens = "intrinsics"
+    """With estimated cameras: what the estimator is told of the stated ones. Focal lengths and
+    principal points; the focal length alone, as by --focal; or nothing, so that it is guessed."""
     scenes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
     """Names of the subfolders to evaluate; all by default."""
     pairs_per_scene: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -189,9 +191,8 @@ class Evaluate:
         evaluation = Evaluation(settings, list(methods), self.seed, skipped=folders.skipped)
         with progress_bar() as progress:
             for source in self._sources() if datasets else ():
-                runner = PairRunner(
-                    methods, source, not self.focal_guess, self.html is not None, self.scale
-                )
+                sheets = self.html is not None
+                runner = PairRunner(methods, source, self.known_lens, sheets, self.scale)
                 pairs = [
                     (dataset, i)
                     for dataset in datasets

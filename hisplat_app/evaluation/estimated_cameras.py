@@ -1,6 +1,7 @@
 """Cameras estimated from the two photos, laid over the stated ones so that targets can be drawn."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,9 @@ from hisplat_models.cameras import Cameras
 
 from ..photo_cameras import find_photo_cameras
 from .alignment import Similarity, baseline, similarity_by_left, similarity_by_scene
+
+KnownLens = Literal["intrinsics", "focal", "nothing"]
+"""What the estimator is told of the stated cameras' lenses."""
 
 
 class PairRefused(Exception):
@@ -38,24 +42,34 @@ class AlignedEstimate:
     warnings: tuple[str, ...]
 
 
-def estimate_cameras(dataset: PosedFolderDataset, index: int, true_focal: bool) -> AlignedEstimate:
+def estimate_cameras(
+    dataset: PosedFolderDataset, index: int, known_lens: KnownLens = "intrinsics"
+) -> AlignedEstimate:
     """The cameras of one pair from its two photos alone, laid over the stated ones.
 
-    With ``true_focal`` the estimator is told the stated horizontal focal length (the mean of both
-    photos), as by a user's ``--focal``; else it takes what the program finds or guesses.
+    Args:
+        dataset: Of the pair.
+        index: Of the pair.
+        known_lens: What the estimator is told: the stated intrinsics of both photos; their
+            horizontal focal length (the mean of both), as by a user's ``--focal``, with the
+            principal point in the middle; or nothing but what the photos' files say.
 
     Raises:
         PairRefused: if the estimator refuses the pair.
     """
     pair = dataset.pairs[index]
     left, right = dataset.photo(pair.left), dataset.photo(pair.right)
-    focals = [
-        dataset.camera(name).at_size(photo.width, photo.height).fx
+    views = [
+        dataset.camera(name).at_size(photo.width, photo.height)
         for name, photo in ((pair.left, left), (pair.right, right))
     ]
-    focal_px = sum(focals) / 2 if true_focal else None
+    focal_px = intrinsics = None
+    if known_lens == "intrinsics":
+        intrinsics = [torch.from_numpy(view.intrinsics).float() for view in views]
+    elif known_lens == "focal":
+        focal_px = sum(view.fx for view in views) / 2
     try:
-        found = find_photo_cameras((left, right), focal_px=focal_px)
+        found = find_photo_cameras((left, right), focal_px=focal_px, intrinsics=intrinsics)
         points = matched_points(left.pixels, right.pixels, found.cameras)
     except TwoViewError as error:
         raise PairRefused(str(error)) from error

@@ -16,7 +16,7 @@ from hisplat_models.cameras import Cameras
 from hisplat_models.example import Example
 
 from .contact_sheet import PairSheet, draw_pair_sheet
-from .estimated_cameras import AlignedEstimate, PairRefused, estimate_cameras
+from .estimated_cameras import AlignedEstimate, KnownLens, PairRefused, estimate_cameras
 from .methods import Context, Method, MethodFailed, Views
 from .pair_range import median_depth
 from .statistics import ViewScore, score_view
@@ -65,14 +65,14 @@ class PairRunner:
     Attributes:
         methods: By name, in the order of the report.
         source: Whose cameras the methods get.
-        true_focal: With estimated cameras: whether the estimator is told the focal length.
+        known_lens: With estimated cameras: what the estimator is told of the stated ones.
         sheets: Whether to draw contact sheets.
         scale: Also draw and score targets this many times as large; None for not.
     """
 
     methods: Mapping[str, Method]
     source: CameraSource
-    true_focal: bool
+    known_lens: KnownLens
     sheets: bool
     scale: float | None = None
 
@@ -84,7 +84,7 @@ class PairRunner:
         cameras = example.context_cameras
         if self.source == "estimated":
             try:
-                estimate = estimate_cameras(dataset, index, self.true_focal)
+                estimate = estimate_cameras(dataset, index, self.known_lens)
             except PairRefused as refusal:
                 return replace(result, refused=str(refusal))
             result = replace(result, estimate=estimate)

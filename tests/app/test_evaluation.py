@@ -376,17 +376,19 @@ def test_refused_pairs_are_counted(tmp_path: Path) -> None:
     assert "match" in estimated["details"][0]["refused"]
 
 
-@pytest.mark.parametrize(("true_focal", "largest_error_deg"), [(True, 1.0), (False, 10.0)])
+@pytest.mark.parametrize(
+    ("known_lens", "largest_error_deg", "farthest"),
+    [("intrinsics", 1.0, 0.1), ("focal", 1.0, 0.1), ("nothing", 10.0, 0.5)],
+)
 def test_estimated_cameras_lie_near_the_stated_ones(
-    data_dir: Path, true_focal: bool, largest_error_deg: float
+    data_dir: Path, known_lens: KnownLens, largest_error_deg: float, farthest: float
 ) -> None:
     dataset = PosedFolderDataset(data_dir / "lund_door")
     stated = dataset[0].context_cameras
-    found = estimate_cameras(dataset, 0, true_focal)
+    found = estimate_cameras(dataset, 0, known_lens)
     assert found.rotation_error_deg < largest_error_deg
     assert found.direction_error_deg < largest_error_deg
     reach = (stated.positions[1] - stated.positions[0]).norm()
-    farthest = 0.1 if true_focal else 0.5
     assert (found.cameras.positions - stated.positions).norm(dim=-1).max() < farthest * reach
     by_left = found.from_left.inverse().of_cameras(found.cameras)
     torch.testing.assert_close(by_left.positions[0], stated.positions[0], atol=1e-3, rtol=0)
