@@ -1,13 +1,16 @@
 """Cameras estimated from the two photos, laid over the stated ones so that targets can be drawn."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hisplat_data_tools.cameras_json import ImageCamera
 from hisplat_data_tools.datasets import PosedFolderDataset
+from hisplat_data_tools.images import Photo
 from hisplat_data_tools.two_view import TwoViewError, matched_points
 from hisplat_models.cameras import Cameras
 
@@ -59,22 +62,27 @@ def estimate_cameras(
     """
     pair = dataset.pairs[index]
     left, right = dataset.photo(pair.left), dataset.photo(pair.right)
-    views = [
-        dataset.camera(name).at_size(photo.width, photo.height)
-        for name, photo in ((pair.left, left), (pair.right, right))
-    ]
-    focal_px = intrinsics = None
-    if known_lens == "intrinsics":
-        intrinsics = [torch.from_numpy(view.intrinsics).float() for view in views]
-    elif known_lens == "focal":
-        focal_px = sum(view.fx for view in views) / 2
+    views = dataset.camera(pair.left), dataset.camera(pair.right)
     try:
-        found = find_photo_cameras((left, right), focal_px=focal_px, intrinsics=intrinsics)
+        found = find_photo_cameras((left, right), **lens_to_tell((left, right), views, known_lens))
         points = matched_points(left.pixels, right.pixels, found.cameras)
     except TwoViewError as error:
         raise PairRefused(str(error)) from error
     stated = dataset[index].context_cameras
     return align(found.cameras, stated, torch.from_numpy(points).float(), found.warnings)
+
+
+def lens_to_tell(
+    photos: Sequence[Photo], views: Sequence[ImageCamera], known: KnownLens
+) -> dict[str, Any]:
+    """What of the photos' stated cameras ``find_photo_cameras`` gets."""
+    sizes = [(photo.original_size[1], photo.original_size[0]) for photo in photos]
+    stated = [view.at_size(*size) for view, size in zip(views, sizes, strict=True)]
+    if known == "intrinsics":
+        return {"intrinsics": [torch.from_numpy(view.intrinsics).float() for view in stated]}
+    if known == "focal":
+        return {"focal_px": sum(view.fx for view in stated) / len(stated)}
+    return {}
 
 
 def align(

@@ -9,7 +9,7 @@ import torch
 from hisplat_app.cli import USER_ERROR, main
 from hisplat_app.evaluation import Evaluate
 from hisplat_app.evaluation.alignment import Similarity, baseline
-from hisplat_app.evaluation.estimated_cameras import align, estimate_cameras
+from hisplat_app.evaluation.estimated_cameras import KnownLens, align, estimate_cameras
 from hisplat_app.evaluation.folders import find_folders
 from hisplat_app.evaluation.methods import Context, MethodFailed, nearest_photo, single_plane
 from hisplat_app.evaluation.pair_range import median_depth
