@@ -7,6 +7,7 @@ estimate with them. The length of the baseline cannot be seen in two photos: it 
 median depth is ``MEDIAN_DEPTH``. The world is the left camera.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -33,7 +34,9 @@ MIN_ANGLE_DEG = 0.5
 WEAK_ANGLE_DEG = 1.5
 MIN_IN_FRONT = 0.75
 MIN_INLIER_SHARE = 0.3
-EPIPOLAR_NOISE_PX = 0.3
+KEYPOINT_NOISE_PX, DENSE_NOISE_PX = 0.3, 0.1
+"""How far matches of either kind typically lie from their epipolar lines."""
+
 INLIER_PX = 1.5
 """Farthest that a match may lie from its epipolar line, in pixels of the matched size."""
 
@@ -192,7 +195,7 @@ def refit_two_view(
     direction = -rotation @ estimate.right_to_left[:3, 3]
     start = _Fit(rotation, direction / np.linalg.norm(direction), estimate.zoom)
     given = 1 / estimate.zoom
-    fit = _refined(dense.zoomed(given), start, focal_uncertainty)
+    fit = _refined(dense.zoomed(given), start, focal_uncertainty, _cauchy)
     return _estimate(
         estimate.sparse.zoomed(given),
         fit,
@@ -426,11 +429,32 @@ def _essential_fit(pair: RayPairs, method: int) -> _Fit | None:
     return _Fit(rotation, direction[:, 0], 1.0)
 
 
-def _refined(pair: RayPairs, start: _Fit, focal_uncertainty: float) -> _Fit:
+def _soft_l1(error_px: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Residuals of keypoints, whose squares grow like the distance beyond the noise."""
+    ratio = error_px / KEYPOINT_NOISE_PX
+    return np.sign(ratio) * np.sqrt(2 * (np.sqrt(1 + ratio**2) - 1))
+
+
+def _cauchy(error_px: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Residuals of dense matches: where depth was wrong, whole regions are off the same way.
+
+    Neighbours tell much the same, so none weighs more than a keypoint, however near its line.
+    """
+    ratio = error_px / DENSE_NOISE_PX
+    weight = DENSE_NOISE_PX / KEYPOINT_NOISE_PX
+    return weight * np.sign(ratio) * np.sqrt(np.log1p(ratio**2))
+
+
+def _refined(
+    pair: RayPairs,
+    start: _Fit,
+    focal_uncertainty: float,
+    robust: Callable[[Float[np.ndarray, "n"]], Float[np.ndarray, "n"]] = _soft_l1,
+) -> _Fit:
     """The most probable rotation, direction and zoom given all matches.
 
-    Distances from the epipolar lines are robust (soft L1, ``EPIPOLAR_NOISE_PX``); the logarithm
-    of the zoom has a normal prior. Matches are chosen anew as the fit gets better.
+    ``robust`` makes residuals of distances from epipolar lines; the logarithm of the zoom has a
+    normal prior. Matches are chosen anew as the fit gets better.
     """
     fit = start
     for threshold_px in (3.0, 2.0, INLIER_PX):
@@ -442,9 +466,8 @@ def _refined(pair: RayPairs, start: _Fit, focal_uncertainty: float) -> _Fit:
         def residuals(change: np.ndarray) -> np.ndarray:
             log_zoom = change[5] if focal_uncertainty else 0.0
             moved = _Fit(*steps.pose(change), float(np.exp(log_zoom)))  # noqa: B023
-            ratio = moved.error_px(part) / EPIPOLAR_NOISE_PX  # noqa: B023
-            robust = np.sign(ratio) * np.sqrt(2 * (np.sqrt(1 + ratio**2) - 1))
-            return np.append(robust, log_zoom / focal_uncertainty) if focal_uncertainty else robust
+            errors = robust(moved.error_px(part))  # noqa: B023
+            return np.append(errors, log_zoom / focal_uncertainty) if focal_uncertainty else errors
 
         begin = np.array([0, 0, 0, 0, 0, np.log(fit.zoom)])[: 6 if focal_uncertainty else 5]
         solution = least_squares(residuals, begin, max_nfev=30).x
