@@ -7,7 +7,7 @@ estimate with them. The length of the baseline cannot be seen in two photos: it 
 median depth is ``MEDIAN_DEPTH``. The world is the left camera.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 
-from .keypoints import Keypoints, match_keypoints
+from .keypoints import Keypoints, match_keypoints, repeated_share
+from .refusal_causes import MIRRORED, likely_cause
 
 MEDIAN_DEPTH = 4.0
 """Median z-depth of the matched points in the estimated world, which fixes its scale."""
@@ -37,6 +38,10 @@ EPIPOLAR_NOISE_PX = 0.3
 INLIER_PX = 1.5
 """Farthest that a match may lie from its epipolar line, in pixels of the matched size."""
 
+FREE_FOCAL, WRONG_FOCAL, CLEARLY_BETTER = 0.5, 1.15, 0.9
+"""A focal length is doubted if one that is that free (relative standard deviation), and differs by
+more than that factor, leaves less than that share of the misfit."""
+
 KNOWN_CAMERAS_PX = 2.0
 """The same where the cameras are known: theirs is the error then."""
 
@@ -45,7 +50,10 @@ NOISE_PX = 0.7
 
 _ROBUST_METHODS = (cv2.USAC_MAGSAC, cv2.USAC_ACCURATE, cv2.RANSAC)
 
-_MATCHES_ADVICE = "Take both photos of the same scene, sharp, well lit and from nearby places."
+_MATCHES_ADVICE = (
+    "Take both photos of the same scene, sharp, well lit, from nearby places, and with nothing "
+    "moving."
+)
 _PARALLAX_ADVICE = "Step sideways between the photos by about a tenth of the distance to the scene."
 
 _Points = Float[np.ndarray, "n 2"]
@@ -97,6 +105,9 @@ class TwoViewEstimate:
         warnings: What makes the estimate doubtful.
         zoom: What the given focal lengths were multiplied by.
         sparse: All matches, as rays of the estimate's intrinsics.
+        fitting_zoom: How many times as long a focal length would fit the matches clearly better; 1
+            if none does.
+        repeated_share: See ``keypoints.repeated_share``.
     """
 
     right_to_left: Float[np.ndarray, "4 4"]
@@ -112,6 +123,8 @@ class TwoViewEstimate:
     warnings: tuple[str, ...]
     zoom: float
     sparse: RayPairs
+    fitting_zoom: float
+    repeated_share: float = 0.0
 
     @property
     def inliers(self) -> int:
@@ -170,9 +183,18 @@ def estimate_two_view(
         TwoViewError: if the photos have too few matches, no parallax, or fit no cameras that both
             have the scene in front of them.
     """
-    pair = _matched(left, right, intrinsics_left, intrinsics_right)
-    fit = _solved(pair, focal_uncertainty)
-    return _estimate(pair, fit, intrinsics_left, intrinsics_right)
+    a, b = Keypoints.of(left), Keypoints.of(right)
+    pair = _paired(a, b, intrinsics_left, intrinsics_right)
+    try:
+        fit = _solved(pair, focal_uncertainty)
+        estimate = _estimate(pair, fit, intrinsics_left, intrinsics_right)
+    except TwoViewError as refusal:
+        cause = likely_cause(left, right, len(pair.left))
+        raise TwoViewError(f"{cause} {refusal}" if cause else str(refusal)) from refusal
+    is_doubtful = estimate.inliers < FEW_INLIERS or estimate.fitting_zoom != 1
+    if is_doubtful and likely_cause(left, right, len(pair.left)) == MIRRORED:
+        raise TwoViewError(MIRRORED)
+    return replace(estimate, repeated_share=repeated_share(a, b))
 
 
 def refit_two_view(
@@ -193,12 +215,13 @@ def refit_two_view(
     start = _Fit(rotation, direction / np.linalg.norm(direction), estimate.zoom)
     given = 1 / estimate.zoom
     fit = _refined(dense.zoomed(given), start, focal_uncertainty)
-    return _estimate(
+    refitted = _estimate(
         estimate.sparse.zoomed(given),
         fit,
         zoomed_intrinsics(estimate.intrinsics_left, given),
         zoomed_intrinsics(estimate.intrinsics_right, given),
     )
+    return replace(refitted, repeated_share=estimate.repeated_share)
 
 
 @dataclass(frozen=True)
@@ -340,7 +363,15 @@ def _matched(
     intrinsics_left: Float[Tensor, "3 3"],
     intrinsics_right: Float[Tensor, "3 3"],
 ) -> RayPairs:
-    a, b = Keypoints.of(left), Keypoints.of(right)
+    return _paired(Keypoints.of(left), Keypoints.of(right), intrinsics_left, intrinsics_right)
+
+
+def _paired(
+    a: Keypoints,
+    b: Keypoints,
+    intrinsics_left: Float[Tensor, "3 3"],
+    intrinsics_right: Float[Tensor, "3 3"],
+) -> RayPairs:
     pairs = match_keypoints(a, b)
     return _rays(a.only(pairs[:, 0]), b.only(pairs[:, 1]), intrinsics_left, intrinsics_right)
 
@@ -400,6 +431,7 @@ def _estimate(
         warnings=_warnings(len(points), angle, direction),
         zoom=fit.zoom,
         sparse=sparse,
+        fitting_zoom=_fitting_zoom(pair, fit),
     )
 
 
@@ -451,6 +483,21 @@ def _refined(pair: RayPairs, start: _Fit, focal_uncertainty: float) -> _Fit:
         zoom = float(np.exp(solution[5])) if focal_uncertainty else 1.0
         fit = _Fit(*steps.pose(solution), zoom)
     return fit
+
+
+def _fitting_zoom(pair: RayPairs, fit: _Fit) -> float:
+    """How many times as long a focal length fits clearly better; 1 if none does."""
+    free = _refined(pair, fit, FREE_FOCAL)
+    ratio = free.zoom / fit.zoom
+    is_other = abs(np.log(ratio)) > np.log(WRONG_FOCAL)
+    is_better = _misfit(pair, free) < CLEARLY_BETTER * _misfit(pair, fit)
+    return ratio if is_other and is_better else 1.0
+
+
+def _misfit(pair: RayPairs, fit: _Fit) -> float:
+    """Mean robust error, as ``_refined`` minimises it; outliers count the same however far."""
+    ratio = np.minimum(np.abs(fit.error_px(pair)), INLIER_PX) / EPIPOLAR_NOISE_PX
+    return float(np.mean(np.sqrt(1 + ratio**2) - 1))
 
 
 def _inliers(pair: RayPairs, fit: _Fit) -> Bool[np.ndarray, "n"]:
