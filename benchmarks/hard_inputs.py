@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import cv2
@@ -21,6 +21,8 @@ import tyro
 from hisplat_app import reconstruct
 from hisplat_app.evaluation.folders import find_folders
 from hisplat_app.machine import machine
+from hisplat_app.self_check import Signs
+from hisplat_app.verdict import Verdict, verdict_of
 from hisplat_data_tools.datasets import PosedFolderDataset
 from hisplat_data_tools.images import ExifFocal, Photo
 from hisplat_data_tools.procedural.demo import FOCAL_PX, HEIGHT, WIDTH, demo_scene
@@ -49,6 +51,8 @@ class Options:
     """JSON file for the results; none is written by default."""
     scenes: tuple[str, ...] = ()
     """Names of some of them; all by default."""
+    measured: Path | None = None
+    """JSON lines, one a case, that an interrupted run goes on with; none by default."""
     only: tuple[str, ...] = ()
     """Names of the cases to look at; all by default."""
 
@@ -74,14 +78,43 @@ class Case:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the program said: ``grade`` is "refused" if it made no scene."""
+    """What the program made of a case.
+
+    Attributes:
+        name: As of the case; so are ``scene`` and ``causes``.
+        refusal: What it said instead of making a scene; None if it made one.
+        signs: Of the scene.
+        camera_quality: Figures of its cameras.
+        warnings: Besides the verdict.
+    """
 
     name: str
     scene: str
-    grade: str
-    words: str
-    is_told: bool
-    signs: dict[str, float | None] = field(default_factory=dict)
+    causes: tuple[str, ...]
+    refusal: str | None = None
+    signs: Signs | None = None
+    camera_quality: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None if it was refused."""
+        return self.signs and verdict_of(self.signs, self.camera_quality, photos=2)
+
+    @property
+    def grade(self) -> str:
+        """Of the scene, or "refused"."""
+        return self.verdict.grade if self.verdict else "refused"
+
+    @property
+    def words(self) -> str:
+        """All that the user reads."""
+        return " ".join(map(str, (self.verdict or self.refusal, *self.warnings)))
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the true cause is among the words; yes if nothing is wrong."""
+        return not self.causes or any(cause in self.words for cause in self.causes)
 
 
 Pixels = np.ndarray
@@ -271,21 +304,26 @@ def _photos(left: Pixels, right: Pixels) -> tuple[Photo, Photo]:
 
 def answered(case: Case, network: HiSplat) -> Answer:
     """What the program says; refinement would change no word of it."""
+    answer = Answer(case.name, case.scene, case.causes)
     try:
         made = reconstruct(*case.photos, focal_px=case.focal_px, model=network, size=SIZE, refine=0)
     except ValueError as refusal:
-        return _judged(Answer(case.name, case.scene, "refused", str(refusal), False), case)
+        return replace(answer, refusal=str(refusal))
     report = made.report
-    words = " | ".join(
-        (str(report.verdict), *report.warnings[: -1 if report.verdict.reasons else None])
+    return replace(
+        answer,
+        signs=report.signs,
+        camera_quality=report.camera_quality,
+        warnings=tuple(w for w in report.warnings if w != str(report.verdict)),
     )
-    answer = Answer(case.name, case.scene, report.verdict.grade, words, False, asdict(report.signs))
-    return _judged(answer, case)
 
 
-def _judged(answer: Answer, case: Case) -> Answer:
-    told = any(cause in answer.words for cause in case.causes) if case.causes else True
-    return replace(answer, is_told=told)
+def read_answers(path: Path | None) -> list[Answer]:
+    """What an earlier run has seen."""
+    if path is None or not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Answer(**{**r, "signs": r["signs"] and Signs(**r["signs"])}) for r in rows]
 
 
 def summary(answers: Sequence[Answer]) -> dict[str, dict[str, int]]:
@@ -305,17 +343,25 @@ def main(options: Options) -> None:
     network = load_model()
     folders = find_folders(options.data, options.scenes).posed
     datasets = [PosedFolderDataset(folder, SIZE, network.size_multiple) for folder in folders]
-    answers: list[Answer] = []
-    for cases in (made_up_cases(), spoilt_cases(datasets)):
-        for case in cases:
-            if not options.only or case.name in options.only:
-                answers.append(answered(case, network))
-                print(json.dumps(asdict(answers[-1])), flush=True)
+    answers = read_answers(options.measured)
+    done = {(a.scene, a.name) for a in answers}
+    for case in chain(made_up_cases(), spoilt_cases(datasets)):
+        if (case.scene, case.name) in done or (options.only and case.name not in options.only):
+            continue
+        answers.append(answered(case, network))
+        print(
+            case.scene, "|", case.name, "|", answers[-1].grade, "|", answers[-1].words, flush=True
+        )
+        if options.measured is not None:
+            with options.measured.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(answers[-1])) + "\n")
     document = {
         "machine": machine(),
         "size": SIZE,
         "summary": summary(answers),
-        "answers": [asdict(answer) for answer in answers],
+        "answers": [
+            {**asdict(a), "grade": a.grade, "words": a.words, "is_told": a.is_told} for a in answers
+        ],
     }
     print(json.dumps(document["summary"], indent=1))
     if options.output is not None:

@@ -1,13 +1,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
 import hisplat_app
 from hisplat_app import Reconstruction, reconstruct
 from hisplat_app.self_check import Signs
-from hisplat_app.verdict import GOOD_DB, USABLE_DB, verdict_of
+from hisplat_app.verdict import GOOD_DB, USABLE_DB, expected_psnr, verdict_of
 from hisplat_data_tools.cameras_json import read_cameras, to_cameras
 from hisplat_data_tools.images import Photo, load_photo
 from hisplat_models.cameras import Cameras
@@ -16,7 +17,15 @@ from hisplat_models.network import HiSplat
 
 DEMO = Path(hisplat_app.__file__).parent / "demo"
 SIZE = 128
-FINE = Signs(cross_psnr=GOOD_DB + 3, overlap=0.9, agreed=0.9, parallax_deg=10.0, texture=0.9)
+FINE = Signs(
+    cross_psnr=GOOD_DB + 3,
+    overlap=1.0,
+    agreed=0.9,
+    unexplained=0.01,
+    parallax_deg=10.0,
+    texture=0.9,
+    faults=(None, None),
+)
 
 
 def demo_cameras(turn_right_by: float = 0.0) -> Cameras:
@@ -103,20 +112,48 @@ def test_grades_fall_with_what_the_photos_say_of_each_other():
     assert grades == ["good", "usable", "usable", "poor"]
 
 
+def test_what_only_one_photo_shows_lowers_the_grade():
+    half_seen = replace(FINE, overlap=0.3)
+    assert expected_psnr(half_seen) < expected_psnr(FINE) - 5
+    assert verdict_of(FINE, {}, 2).grade == "good"
+    assert verdict_of(half_seen, {}, 2).grade != "good"
+
+
 @pytest.mark.parametrize(
     ("sign", "value", "told"),
     [
         ("overlap", 0.4, "only 40% of what a photo shows"),
         ("agreed", 0.3, "depth of only 30% of pixels"),
+        ("unexplained", 0.2, "20% of what photos should have in common does not match"),
         ("texture", 0.2, "only 20% of the photos has texture"),
         ("parallax_deg", 1.0, "moved little"),
         ("parallax_deg", 35.0, "moved far"),
+        ("faults", ("dark", None), "one photo is dark"),
     ],
 )
-def test_a_poor_scene_has_its_reason(sign: str, value: float, told: str):
+def test_a_poor_scene_has_its_reason(sign: str, value: object, told: str):
     signs = replace(FINE, cross_psnr=USABLE_DB - 1, **{sign: value})
-    (reason,) = verdict_of(signs, {"inliers": 500.0}, 2).reasons
+    verdict = verdict_of(signs, {"inliers": 500.0}, 2)
+    assert verdict.grade == "poor"
+    (reason,) = verdict.reasons
     assert told in reason
+
+
+@pytest.mark.parametrize(
+    ("signs", "figures", "told"),
+    [
+        (replace(FINE, faults=("blurred", "blurred")), {}, "all photos are blurred"),
+        (replace(FINE, parallax_deg=0.6), {}, "moved little"),
+        (FINE, {"fitting_zoom": 1.9}, "a focal length 1.9 times as long"),
+        (FINE, {"repeated_share": 0.7}, "looks alike"),
+    ],
+)
+def test_photos_that_agree_make_no_good_scene_if_they_or_their_cameras_are_wrong(
+    signs: Signs, figures: dict[str, float], told: str
+):
+    verdict = verdict_of(signs, {"inliers": 500.0} | figures, 2)
+    assert verdict.grade == "usable"
+    assert told in verdict.reasons[0]
 
 
 def test_few_points_for_the_cameras_are_a_reason():
@@ -125,4 +162,27 @@ def test_few_points_for_the_cameras_are_a_reason():
     assert "only 9 matching points" in str(
         verdict_of(signs, {"points": 900.0, "fewest_points": 9.0}, 3)
     )
-    assert "differ where they show the same" in str(verdict_of(signs, {}, 2))
+    assert "differ in fine detail" in str(verdict_of(signs, {}, 2))
+
+
+def test_blurred_photos_are_told_of(sound: Reconstruction, untrained: HiSplat):
+    """They agree better than sharp ones, for there is nothing fine to disagree on."""
+    blurred = [replace(p, pixels=cv2.GaussianBlur(p.pixels, (0, 0), 12)) for p in photos()]
+    report = made(untrained, blurred, demo_cameras()).report
+    assert report.signs.cross_psnr > sound.report.signs.cross_psnr
+    assert report.signs.faults == ("blurred", "blurred")
+    assert "all photos are blurred" in str(report.verdict)
+
+
+def test_what_moved_between_the_photos_is_told_of(sound: Reconstruction, untrained: HiSplat):
+    left, right = photos()
+    moved = [left.pixels.copy(), right.pixels.copy()]
+    thing = left.pixels[:200, :200, ::-1]
+    moved[0][240:440, 60:260] = thing
+    moved[1][100:300, 380:580] = thing
+    pair = [replace(left, pixels=moved[0]), replace(right, pixels=moved[1])]
+    report = made(untrained, pair, demo_cameras()).report
+    assert report.signs.unexplained is not None
+    assert sound.report.signs.unexplained is not None
+    assert report.signs.unexplained > sound.report.signs.unexplained + 0.05
+    assert "did something move" in str(report.verdict)

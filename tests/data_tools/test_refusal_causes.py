@@ -39,7 +39,7 @@ def mirrored(photo: Pixels) -> Pixels:
 
 def estimated(left: Pixels, right: Pixels, focal_px: float = FOCAL_PX) -> TwoViewEstimate:
     intrinsics = [normalized_intrinsics(focal_px, p.shape[1], p.shape[0]) for p in (left, right)]
-    return estimate_two_view(left, right, *intrinsics)
+    return estimate_two_view(left, right, intrinsics[0], intrinsics[1])
 
 
 @pytest.mark.parametrize(
