@@ -2,18 +2,18 @@
 
 Every pair of every posed scene is reconstructed with stated and with estimated cameras (focal
 length stated), refined, and drawn at the cameras of its targets. Prints rank correlations with
-their gain-corrected PSNR, a table by grade, and what the rule's one constant is worth when it is
-chosen on all scenes but the one it is tried on.
+their gain-corrected PSNR, a table by grade, and what rules are worth when their thresholds are
+chosen on all scenes but the one they are tried on.
 
 Usage: python benchmarks/verdicts.py --data DIR --output FILE.json
 """
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 import torch
 import tyro
@@ -24,7 +24,7 @@ from hisplat_app.evaluation.estimated_cameras import PairRefused, estimate_camer
 from hisplat_app.evaluation.folders import find_folders
 from hisplat_app.machine import machine
 from hisplat_app.self_check import Signs, signs_of
-from hisplat_app.verdict import GOOD_DB, USABLE_DB, Verdict, expected_psnr, verdict_of
+from hisplat_app.verdict import Verdict, verdict_of
 from hisplat_data_tools.datasets import PosedFolderDataset, pair_name
 from hisplat_models.cameras import Cameras
 from hisplat_models.checkpoints import load_model
@@ -34,8 +34,11 @@ from hisplat_models.refinement import refine
 
 SIZE = 384
 GRADES = ("good", "usable", "poor")
-COSTS_DB = tuple(range(0, 21, 2))
-"""What ``UNSEEN_COST_DB`` is chosen from in the cross validation."""
+GOOD_PSNR, USABLE_PSNR = 25.0, 20.0
+"""Least gain-corrected PSNR of the targets of a scene that deserves to be called so."""
+
+THRESHOLDS_DB = tuple(x / 2 for x in range(28, 61))
+"""What thresholds are chosen from in the cross validation."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,6 @@ class Result:
     predicted_psnr: float
 
     @property
-    def expected_psnr(self) -> float:
-        """What the verdict rests on."""
-        return expected_psnr(self.signs)
-
-    @property
     def verdict(self) -> Verdict:
         """What the user is told."""
         return verdict_of(self.signs, self.camera_quality, photos=2)
@@ -89,7 +87,12 @@ class Result:
     @property
     def deserved(self) -> str:
         """The grade by the targets themselves."""
-        return "good" if self.psnr >= GOOD_DB else "usable" if self.psnr >= USABLE_DB else "poor"
+        return graded(self.psnr, GOOD_PSNR, USABLE_PSNR)
+
+
+def graded(value: float, good: float, usable: float) -> str:
+    """The grade by two thresholds."""
+    return "good" if value >= good else "usable" if value >= usable else "poor"
 
 
 def main(options: Options) -> None:
@@ -112,7 +115,7 @@ def main(options: Options) -> None:
         "machine": machine(),
         "size": SIZE,
         "rank_correlation": {s: correlations(of(results, s)) for s in ("given", "estimated")},
-        "cross_validated": {s: cross_validated(of(results, s)) for s in ("given", "estimated")},
+        "cross_validated": cross_validated(results),
         "grades": grades(results),
         "confusion": confusion(results),
         "results": [described(r) for r in results],
@@ -199,10 +202,9 @@ def rank(values: Sequence[float], others: Sequence[float]) -> float:
 
 
 def correlations(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """Rank correlation of each sign, and of the rule, with both scores of the targets."""
+    """Rank correlation of each sign with both scores of the targets."""
     signs = ("cross_psnr", "overlap", "agreed", "unexplained", "parallax_deg", "texture")
     values = {name: [getattr(r.signs, name) for r in results] for name in signs}
-    values["expected_psnr"] = [r.expected_psnr for r in results]
     scores = {"psnr": [r.psnr for r in results], "ssim": [r.ssim for r in results]}
     return {
         name: {score: rank(column, truth) for score, truth in scores.items()}
@@ -210,28 +212,48 @@ def correlations(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     }
 
 
-def cross_validated(results: Sequence[Result]) -> dict[str, object]:
-    """The rule with its constant chosen, by rank, on all scenes but the one it is tried on."""
-    expected, chosen = {}, {}
+RULES: dict[str, Callable[[Signs], float]] = {
+    "cross_psnr": lambda s: s.cross_psnr,
+    "cross_psnr - 5 (1 - overlap)": lambda s: s.cross_psnr - 5 * (1 - s.overlap),
+    "cross_psnr - 10 (1 - overlap)": lambda s: s.cross_psnr - 10 * (1 - s.overlap),
+    "cross_psnr - 10 unexplained": lambda s: s.cross_psnr - 10 * (s.unexplained or 0.0),
+    "10 overlap": lambda s: 10 * s.overlap + 17,
+}
+"""The verdict's and others; all in decibels."""
+
+
+def cross_validated(results: Sequence[Result]) -> dict[str, dict[str, object]]:
+    """Each rule with thresholds chosen on all scenes but the one they are tried on."""
+    return {name: _cross_validated(results, rule) for name, rule in RULES.items()}
+
+
+def _cross_validated(
+    results: Sequence[Result], rule: Callable[[Signs], float]
+) -> dict[str, object]:
+    right, chosen = 0, {}
     for scene in sorted({r.scene for r in results}):
-        rest = [r for r in results if r.scene != scene]
-        truth = [r.psnr for r in rest]
-        chosen[scene] = max(COSTS_DB, key=lambda c: rank([rule(r, c) for r in rest], truth))
-        expected |= {id(r): rule(r, chosen[scene]) for r in results if r.scene == scene}
-    values = [expected[id(r)] for r in results]
+        rest, here = ([r for r in results if (r.scene == scene) == own] for own in (False, True))
+        chosen[scene] = best_thresholds(rest, rule)
+        right += sum(graded(rule(r.signs), *chosen[scene]) == r.deserved for r in here)
+    values = [rule(r.signs) for r in results]
     return {
-        "chosen_cost_db": chosen,
+        "right_grades": right,
+        "of": len(results),
         "rank_correlation": rank(values, [r.psnr for r in results]),
-        "without_overlap": rank([rule(r, 0) for r in results], [r.psnr for r in results]),
-        "mean_error_db": round(
-            fmean(abs(v - r.psnr) for v, r in zip(values, results, strict=True)), 2
-        ),
+        "rank_correlation_ssim": rank(values, [r.ssim for r in results]),
+        "thresholds": best_thresholds(results, rule),
+        "thresholds_without": chosen,
     }
 
 
-def rule(result: Result, cost_db: float) -> float:
-    """``expected_psnr`` with another constant."""
-    return result.signs.cross_psnr - cost_db * (1 - result.signs.overlap)
+def best_thresholds(
+    results: Sequence[Result], rule: Callable[[Signs], float]
+) -> tuple[float, float]:
+    """Thresholds (good, usable) that grade most scenes rightly; of several the middle ones."""
+    pairs = [(good, usable) for good in THRESHOLDS_DB for usable in THRESHOLDS_DB if usable < good]
+    right = [sum(graded(rule(r.signs), *p) == r.deserved for r in results) for p in pairs]
+    best = [p for p, count in zip(pairs, right, strict=True) if count == max(right)]
+    return median(p[0] for p in best), median(p[1] for p in best)
 
 
 def grades(results: Sequence[Result]) -> dict[str, dict[str, float | int]]:
@@ -265,7 +287,6 @@ def described(result: Result) -> dict[str, object]:
     """All about one scene."""
     return {
         **asdict(result),
-        "expected_psnr": round(result.expected_psnr, 2),
         "grade": result.verdict.grade,
         "reasons": result.verdict.reasons,
     }

@@ -14,11 +14,11 @@ from .self_check import Signs
 
 Grade = Literal["good", "usable", "poor"]
 
-GOOD_DB, USABLE_DB = 25.0, 20.5
-"""Least ``expected_psnr`` of a good and of a usable scene."""
+GOOD_DB, USABLE_DB = 26.5, 21.5
+"""Least ``cross_psnr`` of a good and of a usable scene."""
 
-UNSEEN_COST_DB = 10.0
-"""What it costs if the other photos show nothing of a photo: so much times the share they don't."""
+LEAST_COMMON = 0.5
+"""Least ``overlap`` of a good scene: ``cross_psnr`` says nothing of what only one photo shows."""
 
 LEAST_OVERLAP, LEAST_AGREED, LEAST_TEXTURED, MOST_UNEXPLAINED = 0.75, 0.7, 0.5, 0.06
 SMALL_PARALLAX_DEG, LARGE_PARALLAX_DEG = 1.5, 25.0
@@ -53,16 +53,11 @@ class Verdict:
         return f"{HEADLINES[self.grade]}, because {'; '.join(self.reasons)}."
 
 
-def expected_psnr(signs: Signs) -> float:
-    """About the gain-corrected PSNR, in dB, that views between the photos will have."""
-    return signs.cross_psnr - UNSEEN_COST_DB * (1 - signs.overlap)
-
-
 def verdict_of(signs: Signs, camera_quality: Mapping[str, float], photos: int) -> Verdict:
     """The verdict on a scene of so many photos.
 
-    Faulty photos and doubtful cameras make a scene at best usable, however well the photos agree
-    with each other: blurred photos agree best of all, and make a blurred scene.
+    Faulty photos, doubtful cameras and little in common make a scene at best usable, however well
+    the photos agree: blurred ones agree best of all, and make a blurred scene.
 
     Args:
         signs: Of the scene.
@@ -70,15 +65,15 @@ def verdict_of(signs: Signs, camera_quality: Mapping[str, float], photos: int) -
         photos: How many there are.
     """
     flaws = _flaws(signs, camera_quality)
-    expected = expected_psnr(signs)
-    if expected >= GOOD_DB and not flaws:
+    is_shown_twice = signs.overlap >= LEAST_COMMON
+    if signs.cross_psnr >= GOOD_DB and is_shown_twice and not flaws:
         return Verdict("good", ())
     reasons = [*flaws, *_limits(signs, camera_quality, photos)]
     if not reasons:
         reasons = [
             "the photos differ in fine detail, reflections or light where they show the same"
         ]
-    return Verdict("usable" if expected >= USABLE_DB else "poor", tuple(reasons))
+    return Verdict("usable" if signs.cross_psnr >= USABLE_DB else "poor", tuple(reasons))
 
 
 def _flaws(signs: Signs, camera_quality: Mapping[str, float]) -> list[str]:
@@ -121,8 +116,8 @@ def _limits(signs: Signs, camera_quality: Mapping[str, float], photos: int) -> l
         found.append(f"only {signs.texture:.0%} of the photos has texture to match")
     if signs.unexplained is not None and signs.unexplained > MOST_UNEXPLAINED:
         found.append(
-            f"{signs.unexplained:.0%} of what photos should have in common does not match (did "
-            "something move, or mirror something else?)"
+            f"{signs.unexplained:.0%} of what photos should have in common could not be matched "
+            "(moving things, reflections, leaves or grass?)"
         )
     elif signs.agreed is not None and signs.agreed < LEAST_AGREED:
         found.append(f"the photos agree on the depth of only {signs.agreed:.0%} of pixels")

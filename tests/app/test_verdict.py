@@ -8,7 +8,7 @@ import torch
 import hisplat_app
 from hisplat_app import Reconstruction, reconstruct
 from hisplat_app.self_check import Signs
-from hisplat_app.verdict import GOOD_DB, USABLE_DB, expected_psnr, verdict_of
+from hisplat_app.verdict import GOOD_DB, USABLE_DB, verdict_of
 from hisplat_data_tools.cameras_json import read_cameras, to_cameras
 from hisplat_data_tools.images import Photo, load_photo
 from hisplat_models.cameras import Cameras
@@ -112,19 +112,12 @@ def test_grades_fall_with_what_the_photos_say_of_each_other():
     assert grades == ["good", "usable", "usable", "poor"]
 
 
-def test_what_only_one_photo_shows_lowers_the_grade():
-    half_seen = replace(FINE, overlap=0.3)
-    assert expected_psnr(half_seen) < expected_psnr(FINE) - 5
-    assert verdict_of(FINE, {}, 2).grade == "good"
-    assert verdict_of(half_seen, {}, 2).grade != "good"
-
-
 @pytest.mark.parametrize(
     ("sign", "value", "told"),
     [
         ("overlap", 0.4, "only 40% of what a photo shows"),
         ("agreed", 0.3, "depth of only 30% of pixels"),
-        ("unexplained", 0.2, "20% of what photos should have in common does not match"),
+        ("unexplained", 0.2, "20% of what photos should have in common could not be matched"),
         ("texture", 0.2, "only 20% of the photos has texture"),
         ("parallax_deg", 1.0, "moved little"),
         ("parallax_deg", 35.0, "moved far"),
@@ -144,13 +137,12 @@ def test_a_poor_scene_has_its_reason(sign: str, value: object, told: str):
     [
         (replace(FINE, faults=("blurred", "blurred")), {}, "all photos are blurred"),
         (replace(FINE, parallax_deg=0.6), {}, "moved little"),
+        (replace(FINE, overlap=0.3), {}, "only 30% of what a photo shows"),
         (FINE, {"fitting_zoom": 1.9}, "a focal length 1.9 times as long"),
         (FINE, {"repeated_share": 0.7}, "looks alike"),
     ],
 )
-def test_photos_that_agree_make_no_good_scene_if_they_or_their_cameras_are_wrong(
-    signs: Signs, figures: dict[str, float], told: str
-):
+def test_that_photos_agree_is_not_enough(signs: Signs, figures: dict[str, float], told: str):
     verdict = verdict_of(signs, {"inliers": 500.0} | figures, 2)
     assert verdict.grade == "usable"
     assert told in verdict.reasons[0]
@@ -185,4 +177,4 @@ def test_what_moved_between_the_photos_is_told_of(sound: Reconstruction, untrain
     assert report.signs.unexplained is not None
     assert sound.report.signs.unexplained is not None
     assert report.signs.unexplained > sound.report.signs.unexplained + 0.05
-    assert "did something move" in str(report.verdict)
+    assert "moving things" in str(report.verdict)
