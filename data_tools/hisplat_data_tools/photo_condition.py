@@ -11,7 +11,7 @@ from skimage.measure import blur_effect
 SIDE = 384
 """Long side at which photos are judged."""
 
-LEAST_HIGHLIGHT, MOST_GLARE, MOST_BLUR, MOST_NOISE = 0.16, 0.2, 0.5, 3.0
+LEAST_HIGHLIGHT, MOST_GLARE, MOST_BLUR, MOST_NOISE = 0.16, 0.4, 0.5, 3.0
 """Chosen between photos as they are and the same photos spoilt: docs/quality.md."""
 
 _WHITE = 250

@@ -123,7 +123,7 @@ class TwoViewEstimate:
     warnings: tuple[str, ...]
     zoom: float
     sparse: RayPairs
-    fitting_zoom: float
+    fitting_zoom: float = 1.0
     repeated_share: float = 0.0
 
     @property
@@ -191,10 +191,11 @@ def estimate_two_view(
     except TwoViewError as refusal:
         cause = likely_cause(left, right, len(pair.left))
         raise TwoViewError(f"{cause} {refusal}" if cause else str(refusal)) from refusal
-    is_doubtful = estimate.inliers < FEW_INLIERS or estimate.fitting_zoom != 1
+    fitting_zoom = _fitting_zoom(pair, fit)
+    is_doubtful = estimate.inliers < FEW_INLIERS or fitting_zoom != 1
     if is_doubtful and likely_cause(left, right, len(pair.left)) == MIRRORED:
         raise TwoViewError(MIRRORED)
-    return replace(estimate, repeated_share=repeated_share(a, b))
+    return replace(estimate, fitting_zoom=fitting_zoom, repeated_share=repeated_share(a, b))
 
 
 def refit_two_view(
@@ -221,7 +222,9 @@ def refit_two_view(
         zoomed_intrinsics(estimate.intrinsics_left, given),
         zoomed_intrinsics(estimate.intrinsics_right, given),
     )
-    return replace(refitted, repeated_share=estimate.repeated_share)
+    return replace(
+        refitted, fitting_zoom=estimate.fitting_zoom, repeated_share=estimate.repeated_share
+    )
 
 
 @dataclass(frozen=True)
@@ -431,7 +434,6 @@ def _estimate(
         warnings=_warnings(len(points), angle, direction),
         zoom=fit.zoom,
         sparse=sparse,
-        fitting_zoom=_fitting_zoom(pair, fit),
     )
 
 
