@@ -2,19 +2,20 @@
 
 Every pair of every posed scene is reconstructed with stated and with estimated cameras (focal
 length stated), refined, and drawn at the cameras of its targets. Prints rank correlations with
-their gain-corrected PSNR, a table by grade, and what rules are worth when their thresholds are
-chosen on all scenes but the one they are tried on.
+their gain-corrected PSNR, a table by grade, and what rules are worth when they are fitted to all
+scenes but the one they are tried on.
 
 Usage: python benchmarks/verdicts.py --data DIR --output FILE.json
 """
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 
+import numpy as np
 import torch
 import tyro
 from scipy.stats import spearmanr
@@ -24,7 +25,7 @@ from hisplat_app.evaluation.estimated_cameras import PairRefused, estimate_camer
 from hisplat_app.evaluation.folders import find_folders
 from hisplat_app.machine import machine
 from hisplat_app.self_check import Signs, signs_of
-from hisplat_app.verdict import Verdict, verdict_of
+from hisplat_app.verdict import GOOD_DB, USABLE_DB, Verdict, expected_psnr, verdict_of
 from hisplat_data_tools.datasets import PosedFolderDataset, pair_name
 from hisplat_models.cameras import Cameras
 from hisplat_models.checkpoints import load_model
@@ -34,11 +35,17 @@ from hisplat_models.refinement import refine
 
 SIZE = 384
 GRADES = ("good", "usable", "poor")
-GOOD_PSNR, USABLE_PSNR = 25.0, 20.0
-"""Least gain-corrected PSNR of the targets of a scene that deserves to be called so."""
-
-THRESHOLDS_DB = tuple(x / 2 for x in range(28, 61))
-"""What thresholds are chosen from in the cross validation."""
+RULES = (
+    ("cross_psnr",),
+    ("cross_psnr", "mismatch"),
+    ("cross_psnr", "overlap"),
+    ("cross_psnr", "agreed"),
+    ("cross_psnr", "unexplained"),
+    ("cross_psnr", "mismatch", "overlap"),
+    ("cross_psnr", "mismatch", "texture"),
+    ("mismatch",),
+)
+"""Signs whose weighed sum, fitted to the scores, is tried as a rule."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +94,12 @@ class Result:
     @property
     def deserved(self) -> str:
         """The grade by the targets themselves."""
-        return graded(self.psnr, GOOD_PSNR, USABLE_PSNR)
+        return graded(self.psnr)
 
 
-def graded(value: float, good: float, usable: float) -> str:
-    """The grade by two thresholds."""
-    return "good" if value >= good else "usable" if value >= usable else "poor"
+def graded(psnr: float) -> str:
+    """The grade that a PSNR stands for."""
+    return "good" if psnr >= GOOD_DB else "usable" if psnr >= USABLE_DB else "poor"
 
 
 def main(options: Options) -> None:
@@ -115,7 +122,7 @@ def main(options: Options) -> None:
         "machine": machine(),
         "size": SIZE,
         "rank_correlation": {s: correlations(of(results, s)) for s in ("given", "estimated")},
-        "cross_validated": cross_validated(results),
+        "cross_validated": [cross_validated(results, rule) for rule in RULES],
         "grades": grades(results),
         "confusion": confusion(results),
         "results": [described(r) for r in results],
@@ -203,8 +210,17 @@ def rank(values: Sequence[float], others: Sequence[float]) -> float:
 
 def correlations(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     """Rank correlation of each sign with both scores of the targets."""
-    signs = ("cross_psnr", "overlap", "agreed", "unexplained", "parallax_deg", "texture")
-    values = {name: [getattr(r.signs, name) for r in results] for name in signs}
+    names = (
+        "cross_psnr",
+        "mismatch",
+        "overlap",
+        "agreed",
+        "unexplained",
+        "parallax_deg",
+        "texture",
+    )
+    values = {name: [getattr(r.signs, name) for r in results] for name in names}
+    values["expected_psnr"] = [expected_psnr(r.signs) for r in results]
     scores = {"psnr": [r.psnr for r in results], "ssim": [r.ssim for r in results]}
     return {
         name: {score: rank(column, truth) for score, truth in scores.items()}
@@ -212,48 +228,28 @@ def correlations(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     }
 
 
-RULES: dict[str, Callable[[Signs], float]] = {
-    "cross_psnr": lambda s: s.cross_psnr,
-    "cross_psnr - 5 (1 - overlap)": lambda s: s.cross_psnr - 5 * (1 - s.overlap),
-    "cross_psnr - 10 (1 - overlap)": lambda s: s.cross_psnr - 10 * (1 - s.overlap),
-    "cross_psnr - 10 unexplained": lambda s: s.cross_psnr - 10 * (s.unexplained or 0.0),
-    "10 overlap": lambda s: 10 * s.overlap + 17,
-}
-"""The verdict's and others; all in decibels."""
-
-
-def cross_validated(results: Sequence[Result]) -> dict[str, dict[str, object]]:
-    """Each rule with thresholds chosen on all scenes but the one they are tried on."""
-    return {name: _cross_validated(results, rule) for name, rule in RULES.items()}
-
-
-def _cross_validated(
-    results: Sequence[Result], rule: Callable[[Signs], float]
-) -> dict[str, object]:
-    right, chosen = 0, {}
-    for scene in sorted({r.scene for r in results}):
-        rest, here = ([r for r in results if (r.scene == scene) == own] for own in (False, True))
-        chosen[scene] = best_thresholds(rest, rule)
-        right += sum(graded(rule(r.signs), *chosen[scene]) == r.deserved for r in here)
-    values = [rule(r.signs) for r in results]
+def cross_validated(results: Sequence[Result], signs: Sequence[str]) -> dict[str, object]:
+    """A rule of these signs, fitted to all scenes but the one it is tried on."""
+    columns = [[getattr(r.signs, name) for name in signs] for r in results]
+    inputs = np.array([[1.0, *row] for row in columns])
+    truth = np.array([r.psnr for r in results])
+    scenes = np.array([r.scene for r in results])
+    predicted = np.zeros(len(results))
+    fits = {}
+    for scene in sorted(set(scenes)):
+        rest = scenes != scene
+        fits[scene] = np.linalg.lstsq(inputs[rest], truth[rest], rcond=None)[0]
+        predicted[~rest] = inputs[~rest] @ fits[scene]
+    right = sum(graded(p) == r.deserved for p, r in zip(predicted, results, strict=True))
     return {
+        "signs": signs,
+        "rank_correlation": rank(predicted.tolist(), truth.tolist()),
+        "mean_error_db": round(float(np.abs(predicted - truth).mean()), 2),
         "right_grades": right,
         "of": len(results),
-        "rank_correlation": rank(values, [r.psnr for r in results]),
-        "rank_correlation_ssim": rank(values, [r.ssim for r in results]),
-        "thresholds": best_thresholds(results, rule),
-        "thresholds_without": chosen,
+        "weights": np.linalg.lstsq(inputs, truth, rcond=None)[0].round(2).tolist(),
+        "weights_without": {scene: fit.round(2).tolist() for scene, fit in fits.items()},
     }
-
-
-def best_thresholds(
-    results: Sequence[Result], rule: Callable[[Signs], float]
-) -> tuple[float, float]:
-    """Thresholds (good, usable) that grade most scenes rightly; of several the middle ones."""
-    pairs = [(good, usable) for good in THRESHOLDS_DB for usable in THRESHOLDS_DB if usable < good]
-    right = [sum(graded(rule(r.signs), *p) == r.deserved for r in results) for p in pairs]
-    best = [p for p, count in zip(pairs, right, strict=True) if count == max(right)]
-    return median(p[0] for p in best), median(p[1] for p in best)
 
 
 def grades(results: Sequence[Result]) -> dict[str, dict[str, float | int]]:
@@ -287,6 +283,7 @@ def described(result: Result) -> dict[str, object]:
     """All about one scene."""
     return {
         **asdict(result),
+        "expected_psnr": round(expected_psnr(result.signs), 2),
         "grade": result.verdict.grade,
         "reasons": result.verdict.reasons,
     }

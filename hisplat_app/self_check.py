@@ -35,6 +35,9 @@ class Signs:
         unexplained: Of the textured pixels that another photo should show too, by the depth they
             were given, the share on whose depth the photos do not agree all the same; None where
             photos aren't matched.
+        mismatch: The matcher's cost at the depths that were given, mean over pixels, in [0, 1]:
+            high where photos differ, and where they are too blurred or even to tell depths apart;
+            None where photos aren't matched.
         parallax_deg: Median angle between the rays of two photos to a point of the surface.
         texture: Share of pixels with enough texture to be matched.
         faults: What is wrong with each photo itself, see ``photo_condition``; None if nothing.
@@ -44,6 +47,7 @@ class Signs:
     overlap: float
     agreed: float | None
     unexplained: float | None
+    mismatch: float | None
     parallax_deg: float
     texture: float
     faults: tuple[str | None, ...]
@@ -74,6 +78,9 @@ def signs_of(
         overlap=sum(shares) / len(shares),
         agreed=_agreed_share(output),
         unexplained=_unexplained_share(output, textured),
+        mismatch=None
+        if output.prior is None
+        else _evidence(output.prior, "mismatch").mean().item(),
         parallax_deg=_parallax_deg(output, cameras, len(images)),
         texture=textured.float().mean().item(),
         faults=tuple(PhotoCondition.of(rgb_pixels(image)).fault for image in images),
@@ -84,7 +91,7 @@ def _agreed_share(output: HiSplatOutput) -> float | None:
     """Share of pixels with a depth on which two photos agree; None without a matching prior."""
     if output.prior is None:
         return None
-    return _evidence(output.prior, "trusted").float().mean().item()
+    return _evidence(output.prior, "trusted").mean().item()
 
 
 def _unexplained_share(
@@ -93,14 +100,16 @@ def _unexplained_share(
     """See ``Signs.unexplained``."""
     if output.prior is None:
         return None
-    is_shown = _evidence(output.prior, "inside") & ~_evidence(output.prior, "occluded") & textured
-    is_agreed = _evidence(output.prior, "trusted")
-    return ((is_shown & ~is_agreed).sum() / is_shown.sum().clamp_min(1)).item()
+    inside, hidden, agreed = (
+        _evidence(output.prior, name) > 0.5 for name in ("inside", "occluded", "trusted")
+    )
+    is_shown = inside & ~hidden & textured
+    return ((is_shown & ~agreed).sum() / is_shown.sum().clamp_min(1)).item()
 
 
-def _evidence(prior: PriorMaps, name: str) -> Bool[Tensor, "photo height width"]:
-    """Of the finest stage, as yes or no, on the CPU."""
-    return prior.stages[-1].evidence[0, :, EVIDENCE_NAMES.index(name)].cpu() > 0.5
+def _evidence(prior: PriorMaps, name: str) -> Float[Tensor, "photo height width"]:
+    """What the matcher knows at the finest stage, on the CPU."""
+    return prior.stages[-1].evidence[0, :, EVIDENCE_NAMES.index(name)].cpu()
 
 
 def _of_other_photos(output: HiSplatOutput, photo: int, photos: int) -> Gaussians:

@@ -8,7 +8,7 @@ import torch
 import hisplat_app
 from hisplat_app import Reconstruction, reconstruct
 from hisplat_app.self_check import Signs
-from hisplat_app.verdict import GOOD_DB, USABLE_DB, verdict_of
+from hisplat_app.verdict import GOOD_DB, USABLE_DB, expected_psnr, verdict_of
 from hisplat_data_tools.cameras_json import read_cameras, to_cameras
 from hisplat_data_tools.images import Photo, load_photo
 from hisplat_models.cameras import Cameras
@@ -18,10 +18,11 @@ from hisplat_models.network import HiSplat
 DEMO = Path(hisplat_app.__file__).parent / "demo"
 SIZE = 128
 FINE = Signs(
-    cross_psnr=GOOD_DB + 3,
+    cross_psnr=GOOD_DB + 5,
     overlap=1.0,
     agreed=0.9,
     unexplained=0.01,
+    mismatch=None,
     parallax_deg=10.0,
     texture=0.9,
     faults=(None, None),
@@ -95,21 +96,28 @@ def test_plain_photos_have_no_texture(sound: Reconstruction, untrained: HiSplat)
 def test_a_good_scene_is_told_in_the_summary_and_not_among_the_warnings(
     sound: Reconstruction, untrained: HiSplat, monkeypatch: pytest.MonkeyPatch
 ):
-    assert sound.report.verdict.grade == "usable"
-    assert sound.report.warnings == (str(sound.report.verdict),)
-    monkeypatch.setattr("hisplat_app.verdict.GOOD_DB", USABLE_DB)
+    assert sound.report.verdict.grade == "good"
+    assert str(sound.report.verdict) in sound.report.summary()
+    assert not sound.report.warnings
+    monkeypatch.setattr("hisplat_app.verdict.GOOD_DB", 100.0)
     report = made(untrained, photos(), demo_cameras()).report
-    assert report.verdict.grade == "good"
-    assert str(report.verdict) in report.summary()
-    assert not report.warnings
+    assert report.verdict.grade == "usable"
+    assert report.warnings == (str(report.verdict),)
+    assert "Quality" not in report.summary()
 
 
 def test_grades_fall_with_what_the_photos_say_of_each_other():
     grades = [
-        verdict_of(replace(FINE, cross_psnr=value), {}, 2).grade
-        for value in (GOOD_DB, GOOD_DB - 0.1, USABLE_DB, USABLE_DB - 0.1)
+        verdict_of(replace(FINE, cross_psnr=FINE.cross_psnr + change), {}, 2).grade
+        for expected in (GOOD_DB, GOOD_DB - 0.1, USABLE_DB, USABLE_DB - 0.1)
+        for change in (expected - expected_psnr(FINE),)
     ]
     assert grades == ["good", "usable", "usable", "poor"]
+
+
+def test_photos_that_are_hard_to_match_are_expected_to_look_worse():
+    sharp, soft = (expected_psnr(replace(FINE, mismatch=value)) for value in (0.5, 0.8))
+    assert sharp > soft + 5
 
 
 @pytest.mark.parametrize(
@@ -140,10 +148,11 @@ def test_a_poor_scene_has_its_reason(sign: str, value: object, told: str):
         (replace(FINE, overlap=0.3), {}, "only 30% of what a photo shows"),
         (FINE, {"fitting_zoom": 1.9}, "a focal length 1.9 times as long"),
         (FINE, {"repeated_share": 0.7}, "looks alike"),
+        (FINE, {"inliers": 300.0, "matches": 500.0}, "40% of the matching points contradict"),
     ],
 )
 def test_that_photos_agree_is_not_enough(signs: Signs, figures: dict[str, float], told: str):
-    verdict = verdict_of(signs, {"inliers": 500.0} | figures, 2)
+    verdict = verdict_of(signs, {"inliers": 500.0, "matches": 550.0} | figures, 2)
     assert verdict.grade == "usable"
     assert told in verdict.reasons[0]
 
