@@ -19,8 +19,6 @@ REPEATED = (
     "be told. Bring something unique into both pictures."
 )
 
-Pixels = UInt8[np.ndarray, "height width 3"]
-
 
 def likely_cause(
     left: UInt8[np.ndarray, "height width 3"],
@@ -55,7 +53,10 @@ def likely_cause(
     return None
 
 
-def _is_same(left: Pixels, right: Pixels) -> bool:
+def _is_same(
+    left: UInt8[np.ndarray, "height width 3"],
+    right: UInt8[np.ndarray, "right_height right_width 3"],
+) -> bool:
     if left.shape != right.shape:
         return False
     difference = float(np.abs(left.astype(np.int16) - right).mean())
