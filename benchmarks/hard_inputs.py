@@ -194,7 +194,7 @@ SPOILT: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "shaken": (lambda a, b, _: (a, _shaken(b)), ("blur", "sharp")),
     "dark": (_both(lambda a: _brightened(a, 0.06, 1.5)), ("dark",)),
     "noisy": (_both(lambda a: _brightened(a, 1, 30)), ("nois",)),
-    "overexposed": (_both(lambda a: _brightened(a, 4)), ("bright",)),
+    "overexposed": (_both(lambda a: _brightened(a, 4)), ("overexposed",)),
     "one darker": (lambda a, b, _: (a, _brightened(b, 0.4)), ()),
     "a thing moved": (_moved_things(1), ("moved", "moving")),
     "three things moved": (_moved_things(3), ("moved", "moving")),

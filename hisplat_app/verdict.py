@@ -25,6 +25,7 @@ LEAST_OVERLAP, LEAST_AGREED, LEAST_TEXTURED, MOST_UNEXPLAINED = 0.75, 0.7, 0.5, 
 SMALL_PARALLAX_DEG, LARGE_PARALLAX_DEG = 1.5, 25.0
 LEAST_CAMERA_POINTS = 60
 MOST_REPEATED = 0.4
+MOST_REASONS = 3
 POINT_COUNTS = ("inliers", "fewest_points")
 """Figures of estimated cameras of two and of more photos: points that tell where they stood."""
 
@@ -80,7 +81,7 @@ def verdict_of(signs: Signs, camera_quality: Mapping[str, float], photos: int) -
     expected = expected_psnr(signs)
     if expected >= GOOD_DB and signs.overlap >= LEAST_COMMON and not flaws:
         return Verdict("good", ())
-    reasons = [*flaws, *_limits(signs, camera_quality, photos)]
+    reasons = [*flaws, *_limits(signs, camera_quality, photos)][:MOST_REASONS]
     if not reasons:
         reasons = [
             "the photos differ in fine detail, reflections or light where they show the same"

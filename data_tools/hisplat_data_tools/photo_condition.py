@@ -71,14 +71,14 @@ REMEDIES = {
 
 def faults_in_words(faults: Sequence[str | None]) -> tuple[str, ...]:
     """Clauses on what is wrong with several photos, given the fault of each; empty if nothing."""
+    everyone = "both photos are" if len(faults) == 2 else "all photos are"
     found = []
     for fault, remedy in REMEDIES.items():
         count = faults.count(fault)
         if count:
-            which = "one photo is" if count == 1 else f"{count} photos are"
-            found.append(
-                f"{'all photos are' if count == len(faults) else which} {fault} ({remedy})"
-            )
+            some = "one photo is" if count == 1 else f"{count} photos are"
+            which = everyone if count == len(faults) else some
+            found.append(f"{which} {fault} ({remedy})")
     return tuple(found)
 
 

@@ -143,7 +143,7 @@ def test_a_poor_scene_has_its_reason(sign: str, value: object, told: str):
 @pytest.mark.parametrize(
     ("signs", "figures", "told"),
     [
-        (replace(FINE, faults=("blurred", "blurred")), {}, "all photos are blurred"),
+        (replace(FINE, faults=("blurred", "blurred")), {}, "both photos are blurred"),
         (replace(FINE, parallax_deg=0.6), {}, "moved little"),
         (replace(FINE, overlap=0.3), {}, "only 30% of what a photo shows"),
         (FINE, {"fitting_zoom": 1.9}, "a focal length 1.9 times as long"),
@@ -155,6 +155,13 @@ def test_that_photos_agree_is_not_enough(signs: Signs, figures: dict[str, float]
     verdict = verdict_of(signs, {"inliers": 500.0, "matches": 550.0} | figures, 2)
     assert verdict.grade == "usable"
     assert told in verdict.reasons[0]
+
+
+def test_the_most_telling_reasons_are_enough():
+    signs = replace(FINE, faults=("dark", "noisy"), overlap=0.1, texture=0.1, parallax_deg=50.0)
+    reasons = verdict_of(signs, {"inliers": 20.0, "matches": 500.0}, 2).reasons
+    assert len(reasons) == 3
+    assert "dark" in reasons[0]
 
 
 def test_few_points_for_the_cameras_are_a_reason():
@@ -172,7 +179,7 @@ def test_blurred_photos_are_told_of(sound: Reconstruction, untrained: HiSplat):
     report = made(untrained, blurred, demo_cameras()).report
     assert report.signs.cross_psnr > sound.report.signs.cross_psnr
     assert report.signs.faults == ("blurred", "blurred")
-    assert "all photos are blurred" in str(report.verdict)
+    assert "both photos are blurred" in str(report.verdict)
 
 
 def test_what_moved_between_the_photos_is_told_of(sound: Reconstruction, untrained: HiSplat):

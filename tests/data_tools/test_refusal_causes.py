@@ -65,7 +65,8 @@ def test_a_spoilt_photo_has_its_fault(
 def test_faults_are_told_once_for_all_photos() -> None:
     assert faults_in_words([None, None]) == ()
     assert faults_in_words([None, "dark"])[0].startswith("one photo is dark")
-    assert faults_in_words(["dark", "dark"])[0].startswith("all photos are dark")
+    assert faults_in_words(["dark", "dark"])[0].startswith("both photos are dark")
+    assert faults_in_words(["dark"] * 3)[0].startswith("all photos are dark")
     assert faults_in_words(["dark", "dark", None])[0].startswith("2 photos are dark")
     assert len(faults_in_words(["dark", "blurred"])) == 2
 
@@ -97,7 +98,7 @@ def even_walls() -> tuple[Pixels, Pixels]:
         (lambda a, b: (a, a), "same photo"),
         (lambda a, b: (a, brightened(a, 1.0, noise=0.7)), "same photo"),
         (lambda a, b: (a, mirrored(b)), "mirrored"),
-        (lambda a, b: (brightened(a, 0.03), brightened(b, 0.03)), "All photos are dark"),
+        (lambda a, b: (brightened(a, 0.03), brightened(b, 0.03)), "Both photos are dark"),
         (lambda a, b: (a, blurred(blurred(b))), "One photo is blurred"),
         (lambda a, b: repeated_tiles(), "looks alike"),
         (lambda a, b: even_walls(), "even walls"),
