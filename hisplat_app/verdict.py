@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hisplat_data_tools.photo_condition import faults_in_words
+from hisplat_data_tools.refusal_causes import MOST_REPEATED
 
 from .self_check import Signs
 
@@ -24,7 +25,6 @@ matching points that fit its cameras."""
 LEAST_OVERLAP, LEAST_AGREED, LEAST_TEXTURED, MOST_UNEXPLAINED = 0.75, 0.7, 0.5, 0.06
 SMALL_PARALLAX_DEG, LARGE_PARALLAX_DEG = 1.5, 25.0
 LEAST_CAMERA_POINTS = 60
-MOST_REPEATED = 0.4
 MOST_REASONS = 3
 POINT_COUNTS = ("inliers", "fewest_points")
 """Figures of estimated cameras of two and of more photos: points that tell where they stood."""

@@ -10,8 +10,11 @@ SAME_SHARE = 0.03
 """Mean difference over the standard deviation within which two pictures are the same one."""
 
 FEWEST_MIRRORED, MORE_MIRRORED = 40, 1.5
+"""Least number of matches of a mirrored photo, and how many times those of the photo as it is."""
+
 FEW_POINTS = 250
 MOST_REPEATED = 0.4
+"""Of ``repeated_share``."""
 
 MIRRORED = "One photo is mirrored, as cameras for selfies do: turn mirroring off or mirror it back."
 REPEATED = (

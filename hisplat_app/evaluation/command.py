@@ -63,9 +63,9 @@ class Evaluate:
     depth: Literal["fast", "balanced", "full"] = "full"
     """How much of an elastic network runs."""
     refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS")] = None
-    """Fit the network's scenes to their photos by so many steps before they are drawn: 10 if not
-    given, or 0 with --dataset, as published. "predicted" are the same scenes without. Scenes of the
-    baselines and disparities are never touched."""
+    """Fit the network's scenes to their photos by so many steps before they are drawn; if not given
+    as "hisplat reconstruct" does, or with --dataset not at all, as published. "predicted" are the
+    same scenes without. Scenes of the baselines and disparities are never touched."""
     size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
     """Long side of the photos, and of the targets: 384 if not given. With --dataset the side of
     the square that all pictures are cropped to: 256."""
