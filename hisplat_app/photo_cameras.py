@@ -240,6 +240,8 @@ def _estimated_pair(
         "in_front": estimate.in_front,
         "median_angle_deg": estimate.median_angle_deg,
         "median_epipolar_px": estimate.median_epipolar_px,
+        "fitting_zoom": estimate.fitting_zoom,
+        "repeated_share": estimate.repeated_share,
     }
     return estimate.cameras, quality, estimate.warnings
 

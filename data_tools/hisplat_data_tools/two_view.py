@@ -8,7 +8,7 @@ median depth is ``MEDIAN_DEPTH``. The world is the left camera.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 
-from .keypoints import Keypoints, match_keypoints
+from .keypoints import Keypoints, match_keypoints, repeated_share
+from .refusal_causes import MIRRORED, likely_cause
 
 MEDIAN_DEPTH = 4.0
 """Median z-depth of the matched points in the estimated world, which fixes its scale."""
@@ -40,6 +41,10 @@ KEYPOINT_NOISE_PX, DENSE_NOISE_PX = 0.3, 0.1
 INLIER_PX = 1.5
 """Farthest that a match may lie from its epipolar line, in pixels of the matched size."""
 
+FREE_FOCAL, WRONG_FOCAL, CLEARLY_BETTER = 0.5, 1.15, 0.9
+"""A focal length is doubted if one that is that free (relative standard deviation), and differs by
+more than that factor, leaves less than that share of the misfit."""
+
 KNOWN_CAMERAS_PX = 2.0
 """The same where the cameras are known: theirs is the error then."""
 
@@ -48,7 +53,10 @@ NOISE_PX = 0.7
 
 _ROBUST_METHODS = (cv2.USAC_MAGSAC, cv2.USAC_ACCURATE, cv2.RANSAC)
 
-_MATCHES_ADVICE = "Take both photos of the same scene, sharp, well lit and from nearby places."
+_MATCHES_ADVICE = (
+    "Take both photos of the same scene, sharp, well lit, from nearby places, and with nothing "
+    "moving."
+)
 _PARALLAX_ADVICE = "Step sideways between the photos by about a tenth of the distance to the scene."
 
 _Points = Float[np.ndarray, "n 2"]
@@ -100,6 +108,9 @@ class TwoViewEstimate:
         warnings: What makes the estimate doubtful.
         zoom: What the given focal lengths were multiplied by.
         sparse: All matches, as rays of the estimate's intrinsics.
+        fitting_zoom: How many times as long a focal length would fit the matches clearly better; 1
+            if none does.
+        repeated_share: See ``keypoints.repeated_share``.
     """
 
     right_to_left: Float[np.ndarray, "4 4"]
@@ -115,6 +126,8 @@ class TwoViewEstimate:
     warnings: tuple[str, ...]
     zoom: float
     sparse: RayPairs
+    fitting_zoom: float = 1.0
+    repeated_share: float = 0.0
 
     @property
     def inliers(self) -> int:
@@ -173,9 +186,19 @@ def estimate_two_view(
         TwoViewError: if the photos have too few matches, no parallax, or fit no cameras that both
             have the scene in front of them.
     """
-    pair = _matched(left, right, intrinsics_left, intrinsics_right)
-    fit = _solved(pair, focal_uncertainty)
-    return _estimate(pair, fit, intrinsics_left, intrinsics_right)
+    a, b = Keypoints.of(left), Keypoints.of(right)
+    pair = _paired(a, b, intrinsics_left, intrinsics_right)
+    try:
+        fit = _solved(pair, focal_uncertainty)
+        estimate = _estimate(pair, fit, intrinsics_left, intrinsics_right)
+    except TwoViewError as refusal:
+        cause = likely_cause(left, right, len(pair.left))
+        raise TwoViewError(f"{cause} {refusal}" if cause else str(refusal)) from refusal
+    fitting_zoom = _fitting_zoom(pair, fit)
+    is_doubtful = estimate.inliers < FEW_INLIERS or fitting_zoom != 1
+    if is_doubtful and likely_cause(left, right, len(pair.left)) == MIRRORED:
+        raise TwoViewError(MIRRORED)
+    return replace(estimate, fitting_zoom=fitting_zoom, repeated_share=repeated_share(a, b))
 
 
 def refit_two_view(
@@ -196,11 +219,14 @@ def refit_two_view(
     start = _Fit(rotation, direction / np.linalg.norm(direction), estimate.zoom)
     given = 1 / estimate.zoom
     fit = _refined(dense.zoomed(given), start, focal_uncertainty, _cauchy)
-    return _estimate(
+    refitted = _estimate(
         estimate.sparse.zoomed(given),
         fit,
         zoomed_intrinsics(estimate.intrinsics_left, given),
         zoomed_intrinsics(estimate.intrinsics_right, given),
+    )
+    return replace(
+        refitted, fitting_zoom=estimate.fitting_zoom, repeated_share=estimate.repeated_share
     )
 
 
@@ -343,7 +369,15 @@ def _matched(
     intrinsics_left: Float[Tensor, "3 3"],
     intrinsics_right: Float[Tensor, "3 3"],
 ) -> RayPairs:
-    a, b = Keypoints.of(left), Keypoints.of(right)
+    return _paired(Keypoints.of(left), Keypoints.of(right), intrinsics_left, intrinsics_right)
+
+
+def _paired(
+    a: Keypoints,
+    b: Keypoints,
+    intrinsics_left: Float[Tensor, "3 3"],
+    intrinsics_right: Float[Tensor, "3 3"],
+) -> RayPairs:
     pairs = match_keypoints(a, b)
     return _rays(a.only(pairs[:, 0]), b.only(pairs[:, 1]), intrinsics_left, intrinsics_right)
 
@@ -474,6 +508,21 @@ def _refined(
         zoom = float(np.exp(solution[5])) if focal_uncertainty else 1.0
         fit = _Fit(*steps.pose(solution), zoom)
     return fit
+
+
+def _fitting_zoom(pair: RayPairs, fit: _Fit) -> float:
+    """How many times as long a focal length fits clearly better; 1 if none does."""
+    free = _refined(pair, fit, FREE_FOCAL)
+    ratio = free.zoom / fit.zoom
+    is_other = abs(np.log(ratio)) > np.log(WRONG_FOCAL)
+    is_better = _misfit(pair, free) < CLEARLY_BETTER * _misfit(pair, fit)
+    return ratio if is_other and is_better else 1.0
+
+
+def _misfit(pair: RayPairs, fit: _Fit) -> float:
+    """Mean robust error, as ``_refined`` minimises it; outliers count the same however far."""
+    ratio = np.minimum(np.abs(fit.error_px(pair)), INLIER_PX) / EPIPOLAR_NOISE_PX
+    return float(np.mean(np.sqrt(1 + ratio**2) - 1))
 
 
 def _inliers(pair: RayPairs, fit: _Fit) -> Bool[np.ndarray, "n"]:

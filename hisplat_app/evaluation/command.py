@@ -63,10 +63,10 @@ class Evaluate:
     """A bundled network, a .safetensors file, or "none" for the baselines alone."""
     depth: Literal["fast", "balanced", "full"] = "full"
     """How much of an elastic network runs."""
-    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = DEFAULT_REFINE
-    """Fit the network's scenes to their photos by so many steps before they are drawn; never those
-    of the baselines, and not with --dataset. "predicted" are the same scenes without. Disparities
-    are not touched."""
+    refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS")] = None
+    """Fit the network's scenes to their photos by so many steps before they are drawn; if not given
+    as "hisplat reconstruct" does, or with --dataset not at all, as published. "predicted" are the
+    same scenes without. Scenes of the baselines and disparities are never touched."""
     size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
     """Long side of the photos, and of the targets: 384 if not given. With --dataset the side of
     the square that all pictures are cropped to: 256."""
@@ -112,6 +112,8 @@ class Evaluate:
         return 0
 
     def _check(self) -> None:
+        if self.refine is not None and self.refine < 0:
+            raise ValueError(f"--refine must be at least 0, got {self.refine}.")
         if self.paper.dataset is None:
             self._check_folders()
         else:
@@ -137,15 +139,13 @@ class Evaluate:
             )
         if self.pairs_per_scene is not None and self.pairs_per_scene < 1:
             raise ValueError(f"--pairs-per-scene must be at least 1, got {self.pairs_per_scene}.")
-        if self.refine < 0:
-            raise ValueError(f"--refine must be at least 0, got {self.refine}.")
-        if self.model == NO_MODEL and self.refine not in (0, DEFAULT_REFINE):
+        if self.model == NO_MODEL and self.refine:
             raise ValueError("--refine needs a network: give --model one.")
         if self.model == NO_MODEL and not self.baselines:
             raise ValueError("Nothing to evaluate: --model none together with --no-baselines.")
 
     def _check_paper(self) -> None:
-        shared = {"model", "depth", "size", "device", "paper"}
+        shared = {"model", "depth", "refine", "size", "device", "paper"}
         stray = _given(self, Evaluate(output=self.output), besides=shared)
         if stray:
             raise ValueError(f"{', '.join(stray)}: not with --dataset.")
@@ -168,6 +168,7 @@ class Evaluate:
             options=paper,
             model=self.model,
             depth=self.depth,
+            refinement_steps=self.refine or 0,
             size=(paper.height or side, paper.width or side),
             device=torch.device(self._device()),
             output=self.output,
@@ -186,7 +187,7 @@ class Evaluate:
         stereo = [read_stereo_folder(path) for path in folders.stereo]
         methods = self._methods(networks)
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-        settings["size"] = long_side
+        settings["size"], settings["refine"] = long_side, self._steps
         del settings["paper"]  # none of it was given
         evaluation = Evaluation(settings, list(methods), self.seed, skipped=folders.skipped)
         with progress_bar() as progress:
@@ -210,6 +211,11 @@ class Evaluate:
                 )
         return evaluation
 
+    @property
+    def _steps(self) -> int:
+        """Of refinement, with --data."""
+        return DEFAULT_REFINE if self.refine is None else self.refine
+
     def _sources(self) -> tuple[CameraSource, ...]:
         return ("given", "estimated") if self.cameras == "both" else (self.cameras,)
 
@@ -221,9 +227,9 @@ class Evaluate:
             networks["untrained"] = NetworkScene(untrained, device)
         if self.model != NO_MODEL:
             model = load_model(self.model, device, self.depth)
-            if self.refine:
+            if self._steps:
                 networks["predicted"] = NetworkScene(model, device)
-            networks["model"] = NetworkScene(model, device, self.refine)
+            networks["model"] = NetworkScene(model, device, self._steps)
         return networks
 
     def _methods(self, networks: dict[str, NetworkScene]) -> dict[str, Method]:

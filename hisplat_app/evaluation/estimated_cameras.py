@@ -1,7 +1,8 @@
 """Cameras estimated from the two photos, laid over the stated ones so that targets can be drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -36,6 +37,7 @@ class AlignedEstimate:
         rotation_error_deg: Angle between the estimated and the stated relative rotation.
         direction_error_deg: Angle between the estimated and the stated direction of the baseline.
         warnings: What the estimator warned about.
+        quality: Its figures about the estimate.
     """
 
     cameras: Cameras
@@ -43,6 +45,7 @@ class AlignedEstimate:
     rotation_error_deg: float
     direction_error_deg: float
     warnings: tuple[str, ...]
+    quality: dict[str, float]
 
 
 def estimate_cameras(
@@ -69,7 +72,8 @@ def estimate_cameras(
     except TwoViewError as error:
         raise PairRefused(str(error)) from error
     stated = dataset[index].context_cameras
-    return align(found.cameras, stated, torch.from_numpy(points).float(), found.warnings)
+    shown = torch.from_numpy(points).float()
+    return align(found.cameras, stated, shown, found.warnings, found.quality)
 
 
 def lens_to_tell(
@@ -90,6 +94,7 @@ def align(
     stated: Cameras,
     points: Float[Tensor, "n 3"],
     warnings: tuple[str, ...] = (),
+    quality: Mapping[str, float] = MappingProxyType({}),
 ) -> AlignedEstimate:
     """Two estimated cameras, moved and scaled onto the stated ones.
 
@@ -98,6 +103,7 @@ def align(
         stated: Likewise.
         points: Of the estimated scene in its frame, before both cameras.
         warnings: To pass on.
+        quality: Likewise.
     """
     by_left = similarity_by_left(estimated, stated)
     by_scene = similarity_by_scene(estimated, stated, points)
@@ -112,6 +118,7 @@ def align(
         rotation_error_deg=_angle_deg(relative),
         direction_error_deg=_chord_angle_deg((directions[0] - directions[1]).norm()),
         warnings=warnings,
+        quality=dict(quality),
     )
 
 
