@@ -42,6 +42,9 @@ def match_scene(
 ) -> list[dict[str, np.ndarray]]:
     """Maps of each view of one scene (see MatchingPrior; planes instead of inverse depths).
 
+    Takes three bytes per pixel, plane and view at most (four per thread more while costs of
+    several other views are averaged), and some 200 per pixel.
+
     Args:
         images: (V, 3, H, W) in [0, 1].
         sweeps: One per view.
@@ -53,13 +56,19 @@ def match_scene(
     gray = [np.rint(image.mean(0) * 255).astype(np.uint8) for image in images]
     photos = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
 
-    def first_pass(view: int) -> tuple[np.ndarray, np.ndarray, Selection]:
+    costs: dict[int, np.ndarray] = {}
+    totals: dict[int, np.ndarray] = {}
+
+    def first_pass(view: int) -> Selection:
         others = [packed[t.other] for t in sweeps[view].transfers]
         cost = sweep_cost(packed[view], others, sweeps[view], settings)
-        total = aggregate(cost, gray[view], settings, second=False)
-        return cost, total, select(total)
+        total = np.empty(cost.shape, np.int16)
+        nowhere = np.zeros(cost.shape[:2], np.bool_)
+        aggregate(cost, gray[view], settings, second=False, total=total, kept=nowhere)
+        costs[view], totals[view] = cost, total
+        return select(total)
 
-    costs, totals, first = zip(*_each(first_pass, views, threads), strict=True)
+    first = _each(first_pass, views, threads)
     first_maps = [s.plane for s in first]
     errors = _each(lambda v: consistency_error(v, first_maps, sweeps, settings), views, threads)
     trusted = [error <= settings.tolerance_px for error in errors]
@@ -67,12 +76,13 @@ def match_scene(
 
     def second_pass(view: int) -> Selection:
         surfaces = other_surfaces(view, first_maps, trusted, sweeps, settings)
+        cost, total = costs.pop(view), totals[view]
         make_occlusion_aware(
-            costs[view], first_maps[view], anchored[view], surfaces, sweeps[view], settings
+            cost, first_maps[view], anchored[view], surfaces, sweeps[view], settings
         )
-        total = aggregate(costs[view], gray[view], settings, second=True)
-        _replace_others(total, anchored[view], totals[view])
-        return select(totals[view])
+        # Anchored pixels keep the curves that chose for them: their new cost only repeats it.
+        aggregate(cost, gray[view], settings, second=True, total=total, kept=anchored[view])
+        return select(total)
 
     second = _each(second_pass, views, threads)
     maps = [s.plane for s in second]
@@ -84,7 +94,7 @@ def match_scene(
         surfaces = other_surfaces(view, maps, agrees, sweeps, settings)
         return _describe(
             view, first[view], second[view], anchored[view], agrees[view], errors[view],
-            totals[view], surfaces, photos, sweeps, settings,
+            totals.pop(view), surfaces, photos, sweeps, settings,
         )  # fmt: skip
 
     results = _each(finish, views, threads)
@@ -98,15 +108,6 @@ def _each(work: Callable[[int], Result], views: range, threads: int) -> list[Res
         return [work(v) for v in views]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, views))
-
-
-@kernel
-def _replace_others(total, anchored, out):
-    height, width = anchored.shape
-    for y in range(height):
-        for x in range(width):
-            if not anchored[y, x]:
-                out[y, x] = total[y, x]
 
 
 def _describe(
