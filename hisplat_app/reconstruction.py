@@ -303,8 +303,10 @@ def reconstruct(
         clock.begin("checking the scene", predicted)
         renderer = network.create_renderer(where)
         signs = signs_of(output, images.to(where), seen.to(where), renderer)
+        scene, levels, confidence = output.gaussians, len(output.stages), _confidence(output)
+        del output  # many maps per pixel, as large as what refining takes
     scene = refined(
-        output.gaussians,
+        scene,
         images[None].to(where),
         seen[None].to(where),
         renderer,
@@ -314,7 +316,6 @@ def reconstruct(
     verdict = verdict_of(signs, found.quality, len(photos))
     clock.begin("collecting the Gaussians", 0.98)
     gaussians, visible = _visible(scene.to("cpu")[0])
-    confidence = _confidence(output)
     report = Report(
         photos=tuple(photo.name for photo in photos),
         working_size=(images.shape[-1], images.shape[-2]),
@@ -323,7 +324,7 @@ def reconstruct(
         near=found.cameras.near.min().item(),
         far=found.cameras.far.max().item(),
         gaussians_per_level=tuple(
-            int((gaussians.level == level).sum()) for level in range(len(output.stages))
+            int((gaussians.level == level).sum()) for level in range(levels)
         ),
         signs=signs,
         verdict=verdict,

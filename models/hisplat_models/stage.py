@@ -1,6 +1,7 @@
 """One coarse-to-fine stage: features, the coarser surface and its errors -> Gaussians."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -167,16 +168,40 @@ class Stage(nn.Module):
         seen = resize_maps(images, *size)
         if start is not None:
             seen = pooled_maps(start.evidence, self.refine_stride)
-        refine_in = [
-            seen,
-            _per_view(self.projection, full),
-            self._disparity_input(surface, prior),
-            surface.confidence,
-            full,
-            *errors,
-        ]
-        x = F.gelu(self.refine_norm(self.refine_in(joined(refine_in))))
-        refined = self.refine(x.unflatten(0, views))
+        refined = self._refined(
+            [
+                seen,
+                _per_view(self.projection, full),
+                self._disparity_input(surface, prior),
+                surface.confidence,
+                full,
+                *errors,
+            ]
+        )
+        known = (refined, seen, full, errors, surface, cameras, prior)
+        if start is None or torch.is_grad_enabled():
+            return self._placed(*known)
+        # From here on views are on their own: one by one they take a fraction of the memory.
+        each = [self._placed(*_of_view(known, view)) for view in range(views[1])]
+        return _side_by_side(each, surface)
+
+    def _refined(self, maps: list[Tensor]) -> Float[Tensor, "batch view width h w"]:
+        """What the U-Net makes of all that is known at its resolution."""
+        x = F.gelu(self.refine_norm(self.refine_in(joined(maps))))
+        return self.refine(x.unflatten(0, maps[0].shape[:2]))
+
+    def _placed(
+        self,
+        refined: Tensor,
+        seen: Tensor,
+        full: Tensor,
+        errors: list[Tensor],
+        surface: SurfaceEstimate,
+        cameras: Cameras,
+        prior: PriorMaps | None,
+    ) -> StageOutput:
+        """Gaussians of the U-Net's features and of what went into it."""
+        start = prior.stages[self.index] if prior is not None else None
         hidden = self._head_features(refined, seen, full, errors, start)
         raw = _per_view(self.head_out, hidden)
         heads = _per_view(self.disparity_out, F.gelu(_per_view(self.disparity_hidden, refined)))
@@ -287,6 +312,36 @@ class Stage(nn.Module):
 
 def _per_view(layer: nn.Module, maps: Float[Tensor, "batch view c h w"]) -> Tensor:
     return layer(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+
+
+def _of_view(value: Any, view: int) -> Any:
+    """What holds for one view, where maps, or dataclasses and sequences of them, are of all."""
+    if isinstance(value, Tensor):
+        return value[:, view : view + 1]
+    if isinstance(value, tuple | list):
+        return type(value)(_of_view(item, view) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value, **{f.name: _of_view(getattr(value, f.name), view) for f in fields(value)}
+        )
+    return value
+
+
+def _side_by_side(views: list[StageOutput], surface: SurfaceEstimate) -> StageOutput:
+    """One output of those of single views."""
+
+    def joined_maps(name: str) -> Tensor:
+        return torch.cat([getattr(view, name) for view in views], dim=1)
+
+    return StageOutput(
+        Gaussians.cat([view.gaussians for view in views]),
+        joined_maps("raw"),
+        joined_maps("opacities"),
+        joined_maps("inverse_depth"),
+        surface,
+        views[0].padding,
+        None if views[0].candidate_logits is None else joined_maps("candidate_logits"),
+    )
 
 
 def _beyond_photo(maps: Float[Tensor, "batch view c h w"], padding: int) -> Tensor:

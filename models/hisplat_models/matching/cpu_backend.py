@@ -42,6 +42,23 @@ def match_scene(
 ) -> list[dict[str, np.ndarray]]:
     """Maps of each view of one scene (see MatchingPrior; planes instead of inverse depths).
 
+    Args:
+        images: (V, 3, H, W) in [0, 1].
+        sweeps: One per view.
+        settings: Constants.
+        threads: Views handled at a time.
+    """
+    photos = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images]
+    results = matched(images, sweeps, settings, threads)
+    add_visibility(results, photos, sweeps, settings)
+    return results
+
+
+def matched(
+    images: np.ndarray, sweeps: list[Sweep], settings: MatchingSettings, threads: int
+) -> list[dict[str, np.ndarray]]:
+    """The maps that need no second look at the other views' results.
+
     Takes three bytes per pixel, plane and view at most (four per thread more while costs of
     several other views are averaged), and some 200 per pixel.
 
@@ -97,9 +114,7 @@ def match_scene(
             totals.pop(view), surfaces, photos, sweeps, settings,
         )  # fmt: skip
 
-    results = _each(finish, views, threads)
-    _add_visibility(results, photos, sweeps, settings)
-    return results
+    return _each(finish, views, threads)
 
 
 def _each(work: Callable[[int], Result], views: range, threads: int) -> list[Result]:
@@ -188,7 +203,7 @@ def _pool(total):
     return pooled
 
 
-def _add_visibility(
+def add_visibility(
     results: list[dict[str, np.ndarray]],
     photos: list[np.ndarray],
     sweeps: list[Sweep],

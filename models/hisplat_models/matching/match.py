@@ -1,6 +1,6 @@
 """Hand-made matching of the views of a batch of scenes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from .cpu_backend import match_scene
+from .doubling import match_large_scene
 from .frames import without_frames
 from .geometry import Sweep, plan_sweeps
 from .ground import with_ground
@@ -54,10 +55,14 @@ def match_views(
         raise ValueError(f"Expected the backend auto, compiled or torch, got {backend!r}.")
     if not ((cameras.near > 0) & (cameras.near < cameras.far)).all():
         raise ValueError("Expected 0 < near < far for every camera.")
-    sweeps = [plan_sweeps(scene, height, width, settings) for scene in _scenes(cameras)]
     if backend == "auto":
         backend = "compiled" if images.device.type == "cpu" else "torch"
     match = {"compiled": _match_compiled, "torch": _match_torch}[backend]
+    planned = settings
+    if backend == "compiled" and _is_large(images, settings):
+        match = _match_large
+        planned = replace(settings, plane_spacing_px=2 * settings.plane_spacing_px)
+    sweeps = [plan_sweeps(scene, height, width, planned) for scene in _scenes(cameras)]
     photos, framed = without_frames(images.detach().float())
     scenes = [
         [_named(*view) for view in zip(maps, planned, near, strict=True)]
@@ -98,21 +103,37 @@ def _without_trust(
     )
 
 
+def _is_large(images: Tensor, settings: MatchingSettings) -> bool:
+    """Whether photos are searched at half their size."""
+    height, width = images.shape[-2:]
+    return max(height, width) > settings.whole_search_px and height % 16 == width % 16 == 0
+
+
 def _scenes(cameras: Cameras) -> list[Cameras]:
     return [cameras[b] for b in range(cameras.batch_shape[0])]
 
 
 def _match_compiled(
-    images: Tensor, sweeps: list[list[Sweep]], settings: MatchingSettings
+    images: Tensor,
+    sweeps: list[list[Sweep]],
+    settings: MatchingSettings,
+    match: Callable[..., list[dict[str, np.ndarray]]] = match_scene,
 ) -> Iterator[list[dict[str, Tensor]]]:
     """Maps of the views of each scene, one scene after the other."""
     threads = min(torch.get_num_threads(), images.shape[1])
     for scene, planned in zip(images.cpu().numpy(), sweeps, strict=True):
-        for_views = match_scene(scene, planned, settings, threads)
+        for_views = match(scene, planned, settings, threads)
         yield [
             {name: torch.from_numpy(np.ascontiguousarray(m)) for name, m in maps.items()}
             for maps in for_views
         ]
+
+
+def _match_large(
+    images: Tensor, sweeps: list[list[Sweep]], settings: MatchingSettings
+) -> Iterator[list[dict[str, Tensor]]]:
+    """The same for large photos."""
+    return _match_compiled(images, sweeps, settings, match_large_scene)
 
 
 def _match_torch(
