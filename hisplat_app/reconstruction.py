@@ -36,6 +36,7 @@ from hisplat_models.rendering import create_renderer
 from hisplat_models.smaller_networks import Depth
 
 from .defaults import DEFAULT_MODEL, DEFAULT_REFINE, DEFAULT_SIZE, MOST_PHOTOS
+from .freed_memory import between_steps
 from .photo_cameras import at_working_size, find_photo_cameras, undistorted_photos
 from .self_check import Signs, signs_of
 from .step_clock import Progress, StepClock, ignore_progress
@@ -260,7 +261,7 @@ def reconstruct(
             CameraFileError, TwoViewError and CheckpointError are such errors.
         OSError: if a file cannot be read.
     """
-    clock = StepClock(progress)
+    clock = StepClock(between_steps(progress))
     clock.begin("reading the photos", 0.0)
     if len(more) > MOST_PHOTOS - 2:
         raise ValueError(f"Expected at most {MOST_PHOTOS} photos, got {len(more) + 2}.")
@@ -323,9 +324,7 @@ def reconstruct(
         camera_quality=found.quality,
         near=found.cameras.near.min().item(),
         far=found.cameras.far.max().item(),
-        gaussians_per_level=tuple(
-            int((gaussians.level == level).sum()) for level in range(levels)
-        ),
+        gaussians_per_level=tuple(int((gaussians.level == level).sum()) for level in range(levels)),
         signs=signs,
         verdict=verdict,
         warnings=(

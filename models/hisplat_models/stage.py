@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .cameras import Cameras
-from .channels_last import joined
+from .channels_last import added, joined
 from .config import HiSplatConfig
 from .depth_heads import (
     BackdropDepth,
+    CandidateChoice,
     CandidateDepth,
     CostVolumeDepth,
     LimitedDepth,
@@ -207,12 +208,14 @@ class Stage(nn.Module):
         heads = _per_view(self.disparity_out, F.gelu(_per_view(self.disparity_hidden, refined)))
         heads = resize_maps(heads, *raw.shape[-2:])
         delta, opacity_logit = heads[:, :, :1], heads[:, :, 1]
-        if start is not None:
+        if start is None:
+            return self._as_published(raw, delta, opacity_logit, refined, surface, cameras)
+        choice = None
+        if isinstance(self.placement, CandidateDepth):
             assert prior is not None
-            return self._from_prior(
-                raw, delta, opacity_logit, hidden, surface, cameras, start, prior
-            )
-        return self._as_published(raw, delta, opacity_logit, refined, surface, cameras)
+            choice = self.placement(hidden, prior)
+        del hidden  # as large as all that follows
+        return self._from_prior(raw, delta, opacity_logit, choice, surface, cameras, start)
 
     def _head_features(
         self,
@@ -230,7 +233,7 @@ class Stage(nn.Module):
         coarse = self.head_hidden(joined([refined, full, *errors]))
         coarse = coarse.unflatten(0, refined.shape[:2])
         fine = _per_view(self.head_fine, start.evidence)
-        return F.gelu(fine + resize_maps(coarse, *fine.shape[-2:]))
+        return F.gelu(added(fine, resize_maps(coarse, *fine.shape[-2:])))
 
     def _surface(
         self,
@@ -285,17 +288,15 @@ class Stage(nn.Module):
         raw: Tensor,
         delta: Tensor,
         opacity_logit: Tensor,
-        hidden: Tensor,
+        choice: CandidateChoice | None,
         surface: SurfaceEstimate,
         cameras: Cameras,
         start: StagePrior,
-        prior: PriorMaps,
     ) -> StageOutput:
         p = start.padding
-        raw = start.raw + _beyond_photo(bounded(raw, self.raw_limits), p)
+        raw = start.raw(self.sh_degree) + _beyond_photo(bounded(raw, self.raw_limits), p)
         logits = None
-        if isinstance(self.placement, CandidateDepth):
-            choice = self.placement(hidden, prior)
+        if choice is not None:
             inverse_depth, logits = choice.inverse_depth, choice.logits
             opacity_logit = opacity_logit + choice.opacity_logit
         else:
@@ -328,19 +329,28 @@ def _of_view(value: Any, view: int) -> Any:
 
 
 def _side_by_side(views: list[StageOutput], surface: SurfaceEstimate) -> StageOutput:
-    """One output of those of single views."""
+    """One output of those of single views, which go map by map: hence the list is emptied."""
+    padding = views[0].padding
+    gaussians = {f.name: [getattr(v.gaussians, f.name) for v in views] for f in fields(Gaussians)}
+    names = ("raw", "opacities", "inverse_depth", "candidate_logits")
+    maps = {name: [getattr(view, name) for view in views] for name in names}
+    views.clear()
 
-    def joined_maps(name: str) -> Tensor:
-        return torch.cat([getattr(view, name) for view in views], dim=1)
+    def joined_views(parts: list[Tensor]) -> Tensor:
+        whole = torch.cat(parts, dim=1)
+        parts.clear()
+        return whole
 
     return StageOutput(
-        Gaussians.cat([view.gaussians for view in views]),
-        joined_maps("raw"),
-        joined_maps("opacities"),
-        joined_maps("inverse_depth"),
-        surface,
-        views[0].padding,
-        None if views[0].candidate_logits is None else joined_maps("candidate_logits"),
+        gaussians=Gaussians(**{name: joined_views(parts) for name, parts in gaussians.items()}),
+        raw=joined_views(maps["raw"]),
+        opacities=joined_views(maps["opacities"]),
+        inverse_depth=joined_views(maps["inverse_depth"]),
+        surface=surface,
+        padding=padding,
+        candidate_logits=(
+            None if maps["candidate_logits"][0] is None else joined_views(maps["candidate_logits"])
+        ),
     )
 
 

@@ -219,7 +219,8 @@ def _mask(regions: Int[Tensor, "1 tokens"], attended: Tensor) -> Tensor | None:
     if (regions == regions[:, :1]).all():
         return None
     differ = (regions[:, :, None] != regions[:, None, :]).to(attended.dtype).mul_(_MASKED)
-    return differ.repeat(1, 1, attended.shape[-2] // regions.shape[-1])
+    copies = attended.shape[-2] // regions.shape[-1]
+    return (differ if copies == 1 else differ.repeat(1, 1, copies))[None]
 
 
 def _of_other_views(tokens: Tensor) -> Tensor:
