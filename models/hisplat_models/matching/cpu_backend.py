@@ -59,8 +59,8 @@ def matched(
 ) -> list[dict[str, np.ndarray]]:
     """The maps that need no second look at the other views' results.
 
-    Takes three bytes per pixel, plane and view at most (four per thread more while costs of
-    several other views are averaged), and some 200 per pixel.
+    Takes at most three bytes per pixel, plane and view, four more in every thread that averages
+    costs of several other views, and 100 per pixel and view.
 
     Args:
         images: (V, 3, H, W) in [0, 1].
