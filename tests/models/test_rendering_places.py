@@ -134,8 +134,12 @@ def test_gradients_are_the_same_for_any_number_of_threads():
         assert torch.equal(value, one[name]), name
 
 
-def test_what_cannot_be_drawn_is_refused_when_placed():
+def test_what_cannot_be_drawn_is_refused():
     scene, cameras = random_scene(size=SIZE)
     broken = replace(scene, means=scene.means * torch.nan)
     with pytest.raises(ValueError, match=r"finite gaussians\.means"):
         place(CpuRenderer(), broken, cameras, SIZE)
+    looks = appearance(scene)
+    draw = place(CpuRenderer(), scene, cameras, SIZE)
+    with pytest.raises(ValueError, match="finite sizes"):
+        draw(replace(looks, sizes=looks.sizes * torch.nan))

@@ -214,10 +214,8 @@ class WindowAttention(nn.Module):
         return F.scaled_dot_product_attention(query, key, value, mask, scale=self.score_scale)
 
 
-def _mask(regions: Int[Tensor, "1 tokens"], attended: Tensor) -> Tensor | None:
-    """What to add to one window's scores; None if all its tokens may attend to each other."""
-    if (regions == regions[:, :1]).all():
-        return None
+def _mask(regions: Int[Tensor, "1 tokens"], attended: Tensor) -> Float[Tensor, "1 1 n m"]:
+    """What to add to one window's scores."""
     differ = (regions[:, :, None] != regions[:, None, :]).to(attended.dtype).mul_(_MASKED)
     copies = attended.shape[-2] // regions.shape[-1]
     return (differ if copies == 1 else differ.repeat(1, 1, copies))[None]

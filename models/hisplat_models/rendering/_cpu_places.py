@@ -14,7 +14,7 @@ from ..gaussians import Gaussians
 from ._binning import TILE_PIXELS, bin_pairs, gradient_slots, sorted_by_depth
 from ._blending import blend
 from ._blending_changes import blend_changes
-from ._checks import check_inputs
+from ._checks import check_finite, check_inputs
 from ._placing import CHANGE, PLACE, PLACE_DEPTH, fill_gradients, fill_places, fill_records
 from ._projection import RECORD
 from ._threads import for_ranges
@@ -56,6 +56,8 @@ class CpuPlaces:
         colors: Float[Tensor, "batch n 3"],
     ) -> Float[Tensor, "batch view 3 height width"]:
         """What the cameras see."""
+        for name, values in (("opacities", opacities), ("sizes", sizes), ("colors", colors)):
+            check_finite(name, values)
         inputs = [x.contiguous() for x in (opacities, sizes, colors)]
         if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
             return _Draw.apply(self, *inputs)
