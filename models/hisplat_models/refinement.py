@@ -13,6 +13,7 @@ the other's: whatever it would have shown, both should agree. What each part gav
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,7 @@ from torch import Tensor
 from .cameras import Cameras
 from .gaussians import SH_C0, Gaussians, matrix_to_quaternion, quaternions_to_matrices
 from .rendering import Appearance, Renderer, place
+from .rendering.places import Draw
 
 Progress = Callable[[str, float], None]
 
@@ -155,27 +157,24 @@ class _Fit:
     def errors(self, generator: torch.Generator) -> Iterator[Error]:
         """What sums up to the error, one by one; the place between photos is drawn at random."""
         for v in range(len(self.photos)):
-            yield lambda looks, v=v: self._of_photo(looks, v)
+            yield partial(self._of_photo, v)
         if self.settings.agreement_weight > 0:
             here, there, between = _random_place(self.cameras, generator)
-            first, second = (
-                place(
-                    self.renderer, self.scene, between, self.size,
-                    _shown_of_photo(self.scene, self.photo, photo),
-                )
-                for photo in (here, there)
-            )  # fmt: skip
-            yield (
-                lambda looks: (
-                    self.settings.agreement_weight
-                    * robust_error(first(looks) - second(looks), self.settings.error_floor)
-                )
-            )
+            yield partial(self._disagreement, self._seen(here, between), self._seen(there, between))
 
-    def _of_photo(self, looks: Appearance, v: int) -> Tensor:
+    def _of_photo(self, v: int, looks: Appearance) -> Tensor:
         """One photo's share of the photos' mean error."""
         difference = self.photos[v](looks) - self.images[:, v : v + 1]
         return robust_error(difference, self.settings.error_floor) / len(self.photos)
+
+    def _seen(self, photo: int, camera: Cameras) -> Draw:
+        """The Gaussians that stand for one photo before a camera (batch, 1)."""
+        shown = _shown_of_photo(self.scene, self.photo, photo)
+        return place(self.renderer, self.scene, camera, self.size, shown)
+
+    def _disagreement(self, first: Draw, second: Draw, looks: Appearance) -> Tensor:
+        difference = first(looks) - second(looks)
+        return self.settings.agreement_weight * robust_error(difference, self.settings.error_floor)
 
 
 def robust_error(
