@@ -56,10 +56,12 @@ def main(options: Options) -> None:
     levels = level_scores(pairs) if pairs else []
     results: list[dict[str, Any]] = []
     for seed in options.seeds:
-        for name in LEFT_OUT:
-            results.append(result(options, name, seed, pairs))
+        for name, parts in LEFT_OUT.items():
+            folder = options.work / f"without-{name.replace(' ', '-')}-{seed}"
+            run = short_run(options, seed, TrainingRun(folder, ablate=parts))
+            results.append(trained_and_scored(run, {"left_out": name, "seed": seed}, pairs))
             print(results[-1], flush=True)
-            write(options, results, levels)
+            write(options, {"runs": results, "bundled_levels": levels})
 
 
 def level_scores(pairs: list[Prepared]) -> list[dict[str, Any]]:
@@ -71,31 +73,11 @@ def level_scores(pairs: list[Prepared]) -> list[dict[str, Any]]:
     ]
 
 
-def result(options: Options, name: str, seed: int, pairs: list[Prepared]) -> dict[str, Any]:
-    """Scores of one run, trained now unless it has been."""
-    folder = options.work / f"without-{name.replace(' ', '-')}-{seed}"
-    scored = folder / "scores.json"
-    if scored.is_file():
-        return json.loads(scored.read_text())
-    run(options, folder, LEFT_OUT[name], seed)
-    card = json.loads((folder / "card.json").read_text())
-    values: dict[str, Any] = {
-        "left_out": name,
-        "seed": seed,
-        "procedural_psnr": card["curve"][-1]["validation_psnr"],
-        "hours": card["hours"],
-        "commit": card["sessions"][-1]["commit"],
-    }
-    if pairs:
-        photos = scores(load_model(folder / "averaged.safetensors"), pairs)
-        values |= {f"photos_{key}": value for key, value in photos.items()}
-    scored.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    return values
-
-
-def run(options: Options, folder: Path, left_out: tuple[Part, ...], seed: int) -> None:
-    """Trains one network."""
-    settings = TrainSettings(
+def short_run(options: Options, seed: int, run: TrainingRun) -> TrainingRun:
+    """The run with the settings that all runs of a comparison share."""
+    run.cache = options.work / "cache"
+    run.examples, run.width, run.height, run.targets, run.threads = options.examples, 192, 128, 2, 1
+    run.train = TrainSettings(
         steps=options.steps,
         batch_size=2,
         learning_rate=2e-3,
@@ -107,24 +89,34 @@ def run(options: Options, folder: Path, left_out: tuple[Part, ...], seed: int) -
         evaluate_every=options.steps,
         losses=replace(LossSettings(), levels=(0.0, 0.0, 1.0)),
     )
-    TrainingRun(
-        run_dir=folder,
-        cache=options.work / "cache",
-        ablate=left_out,
-        examples=options.examples,
-        width=192,
-        height=128,
-        targets=2,
-        threads=1,
-        train=settings,
-    ).run()
+    return run
 
 
-def write(options: Options, results: list[dict[str, Any]], levels: list[dict[str, Any]]) -> None:
+def trained_and_scored(
+    run: TrainingRun, facts: dict[str, Any], pairs: list[Prepared]
+) -> dict[str, Any]:
+    """The facts and the scores of a run, trained now unless it has been."""
+    scored = run.run_dir / "scores.json"
+    if scored.is_file():
+        return json.loads(scored.read_text())
+    run.run()
+    card = json.loads((run.run_dir / "card.json").read_text())
+    values: dict[str, Any] = {
+        **facts,
+        "procedural_psnr": card["curve"][-1]["validation_psnr"],
+        "hours": card["hours"],
+        "commit": card["sessions"][-1]["commit"],
+    }
+    if pairs:
+        photos = scores(load_model(run.run_dir / "averaged.safetensors"), pairs)
+        values |= {f"photos_{key}": value for key, value in photos.items()}
+    scored.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return values
+
+
+def write(options: Options, results: dict[str, Any]) -> None:
     """All runs so far."""
-    document = {
-        "machine": machine(), "steps": options.steps, "runs": results, "bundled_levels": levels
-    }  # fmt: skip
+    document = {"machine": machine(), "steps": options.steps, **results}
     options.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

@@ -14,21 +14,27 @@ from statistics import median
 import numpy as np
 import tyro
 
+from hisplat_app.evaluation.estimated_cameras import KnownLens, lens_to_tell
 from hisplat_app.machine import machine
 from hisplat_app.photo_cameras import find_photo_cameras
 from hisplat_data_tools.cameras_json import CameraFile, ImageCamera, read_cameras
 from hisplat_data_tools.images import load_photo
 from hisplat_data_tools.two_view import TwoViewError
 
+KNOWN_LENSES: tuple[KnownLens, ...] = "intrinsics", "focal", "nothing"
+
 
 @dataclass(frozen=True)
 class Result:
-    """One pair: errors in degrees, CPU seconds; None where the pair was refused."""
+    """One pair: errors in degrees, CPU seconds; None where the pair was refused.
+
+    ``known`` is what the estimator was told of the stated lens.
+    """
 
     scene: str
     left: str
     right: str
-    focal: str
+    known: KnownLens
     cpu_seconds: float
     messages: tuple[str, ...]
     rotation_deg: float | None = None
@@ -51,24 +57,24 @@ def main(data: Path, output: Path) -> None:
         file = read_cameras(path)
         pairs = [(p.left, p.right) for p in file.pairs] or [(i.file for i in file.images[:2])]
         for left, right in pairs:
-            results += [measured(file, left, right, focal) for focal in ("true", "guessed")]
+            results += [measured(file, left, right, known) for known in KNOWN_LENSES]
     output.parent.mkdir(parents=True, exist_ok=True)
     document = {"machine": machine(), "results": [asdict(r) for r in results]}
     output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(table(results))
 
 
-def measured(file: CameraFile, left: str, right: str, focal: str) -> Result:
-    """One pair with the stated intrinsics, or with nothing known about the focal length."""
+def measured(file: CameraFile, left: str, right: str, known: KnownLens) -> Result:
+    """One pair with so much known about its lens."""
     views = file.find(left), file.find(right)
     photos = [load_photo(file.path.parent / v.file) for v in views]
-    focal_px = (views[0].fx + views[1].fx) / 2 if focal == "true" else None
+    lens = lens_to_tell(photos, views, known)
     start = time.process_time()
     try:
-        estimate = find_photo_cameras((photos[0], photos[1]), focal_px=focal_px)
+        estimate = find_photo_cameras(photos, **lens)
     except TwoViewError as error:
         seconds = round(time.process_time() - start, 3)
-        return Result(file.path.parent.name, left, right, focal, seconds, (str(error),))
+        return Result(file.path.parent.name, left, right, known, seconds, (str(error),))
     seconds = time.process_time() - start
     right_to_left = estimate.cameras.camera_to_world[1].double().numpy()
     rotation_deg, direction_deg = errors_deg(right_to_left, *views)
@@ -77,7 +83,7 @@ def measured(file: CameraFile, left: str, right: str, focal: str) -> Result:
         scene=file.path.parent.name,
         left=left,
         right=right,
-        focal=focal,
+        known=known,
         rotation_deg=round(rotation_deg, 3),
         direction_deg=round(direction_deg, 3),
         focal_error_percent=round(100 * (found_focal / views[0].fx - 1), 2),
@@ -107,22 +113,23 @@ def _angle_deg(chord: np.floating) -> float:
 def table(results: Sequence[Result]) -> str:
     """Medians and maxima per scene and over all pairs, as markdown."""
     lines = [
-        "| scene | pairs | rotation, true focal | direction, true focal | rotation, guessed focal "
-        "| direction, guessed focal | focal found, error % | CPU s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| scene | pairs | rotation, intrinsics | direction, intrinsics | rotation, focal "
+        "| direction, focal | rotation, nothing | direction, nothing | focal found, error % "
+        "| CPU s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     scenes = sorted({r.scene for r in results})
     for name, chosen in [*((s, {s}) for s in scenes), ("all", set(scenes))]:
         rows = [r for r in results if r.scene in chosen]
-        cells = [name, str(len(rows) // 2)]
-        for focal in ("true", "guessed"):
+        cells = [name, str(len(rows) // len(KNOWN_LENSES))]
+        for known in KNOWN_LENSES:
             for field in ("rotation_deg", "direction_deg"):
-                values = [getattr(r, field) for r in rows if r.focal == focal]
+                values = [getattr(r, field) for r in rows if r.known == known]
                 solved = [v for v in values if v is not None]
                 refused = len(values) - len(solved)
                 cell = f"{median(solved):.2f} / {max(solved):.2f}" if solved else "–"
                 cells.append(cell + (f" ({refused} refused)" if refused else ""))
-        focals = [r.focal_error_percent for r in rows if r.focal == "guessed"]
+        focals = [r.focal_error_percent for r in rows if r.known == "nothing"]
         cells.append(f"{median(abs(f) for f in focals if f is not None):.1f}")
         cells.append(f"{median(r.cpu_seconds for r in rows):.2f}")
         lines.append(f"| {' | '.join(cells)} |")

@@ -77,7 +77,7 @@ def quality_on_photos(
         name: NetworkScene(network, next(network.parameters()).device)
         for name, network in networks.items()
     }
-    runner = PairRunner(methods, "given", true_focal=True, sheets=False)
+    runner = PairRunner(methods, "given", "intrinsics", sheets=False)
     results = [
         runner(dataset, index)
         for dataset in datasets

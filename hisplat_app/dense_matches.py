@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from hisplat_data_tools.two_view import RayPairs
+from hisplat_data_tools.epipolar import RayPairs
 from hisplat_models.cameras import Cameras
 from hisplat_models.matching import match_views
 

@@ -25,7 +25,12 @@ from hisplat_data_tools.images import (
     to_tensor,
     working_size,
 )
-from hisplat_data_tools.intrinsics import FocalEstimate, focals_of_photos, normalized_intrinsics
+from hisplat_data_tools.intrinsics import (
+    FocalEstimate,
+    centre_of_photo,
+    focals_of_photos,
+    normalized_intrinsics,
+)
 from hisplat_data_tools.multi_view import estimate_multi_view
 from hisplat_data_tools.two_view import (
     TwoViewEstimate,
@@ -78,23 +83,31 @@ def find_photo_cameras(
     given: str | os.PathLike[str] | Cameras | None = None,
     focal_px: float | None = None,
     fov_degrees: float | None = None,
+    principal_point: tuple[float, float] | None = None,
+    intrinsics: Sequence[Float[Tensor, "3 3"]] | None = None,
 ) -> PhotoCameras:
     """The given cameras, or else those that the photos were taken with as far as they tell.
 
     Args:
         photos: Two or more, the left one first.
         given: A camera file, or cameras of shape (photo,) with their range of depths.
-        focal_px: Focal length of all photos in pixels, for the estimate.
+        focal_px: Focal length of all photos in pixels of their files, for the estimate.
         fov_degrees: Horizontal field of view of all photos, for the estimate.
+        principal_point: Of all photos, x and y in pixels of their files, for the estimate; by
+            default the middle.
+        intrinsics: Instead of these three: a normalised matrix per photo, taken for exact.
 
     Raises:
         ValueError: if the cameras don't fit the photos, or none can be found; says why.
         OSError: if the file cannot be read.
     """
+    lens = focal_px, fov_degrees, principal_point
+    if given is None and intrinsics is not None:
+        _check_alone(lens, "Given intrinsics")
+        return _named(photos, *_estimated(photos, intrinsics, 0.0, "with the given intrinsics"))
     if given is None:
-        return _estimated(photos, focal_px, fov_degrees)
-    if focal_px is not None or fov_degrees is not None:
-        raise ValueError("Given cameras have their focal lengths: leave out the focal length.")
+        return _estimated_with_lens(photos, *lens)
+    _check_alone((*lens, intrinsics), "Given cameras")
     found = _given(photos, given) if isinstance(given, Cameras) else _from_file(photos, Path(given))
     if (found.cameras.positions == found.cameras.positions[0]).all():
         raise ValueError("All given cameras stand in the same place, so depth cannot be seen.")
@@ -107,6 +120,7 @@ def undistorted_photos(
     given: str | os.PathLike[str] | Cameras | None = None,
     focal_px: float | None = None,
     fov_degrees: float | None = None,
+    principal_point: tuple[float, float] | None = None,
 ) -> list[Photo]:
     """The photos without the distortion of their lens; their cameras are those of such photos.
 
@@ -116,13 +130,15 @@ def undistorted_photos(
         given: As ``find_photo_cameras`` gets it; so are the others.
         focal_px: The focal length that the distortion was measured with.
         fov_degrees: Or the field of view.
+        principal_point: And the point that it leaves in its place.
 
     Raises:
         ValueError: as ``find_photo_cameras`` and ``undistorted`` do.
         OSError: if the file cannot be read.
     """
     if given is None:
-        intrinsics = _intrinsics(photos, focals_of_photos(photos, focal_px, fov_degrees))
+        focals = focals_of_photos(photos, focal_px, fov_degrees)
+        intrinsics = _intrinsics(photos, focals, principal_point)
     elif isinstance(given, Cameras):
         intrinsics = list(given.intrinsics)
     else:
@@ -158,14 +174,37 @@ def _from_file(photos: Photos, path: Path) -> PhotoCameras:
     )
 
 
-def _estimated(photos: Photos, focal_px: float | None, fov_degrees: float | None) -> PhotoCameras:
+def _check_alone(others: Sequence[object], what: str) -> None:
+    if any(other is not None for other in others):
+        raise ValueError(
+            f"{what} have focal lengths and principal points: leave out those of the lens."
+        )
+
+
+def _estimated_with_lens(
+    photos: Photos,
+    focal_px: float | None,
+    fov_degrees: float | None,
+    principal_point: tuple[float, float] | None,
+) -> PhotoCameras:
     focals = focals_of_photos(photos, focal_px, fov_degrees)
-    intrinsics = _intrinsics(photos, focals)
+    intrinsics = _intrinsics(photos, focals, principal_point)
     uncertainty = max(focal.relative_uncertainty for focal in focals)
+    source = FOCAL_SOURCES[focals[0].source]
+    cameras, how, quality, doubts = _estimated(photos, intrinsics, uncertainty, source)
+    return _named(photos, cameras, how, quality, (*_focal_warnings(focals), *doubts))
+
+
+def _estimated(
+    photos: Photos,
+    intrinsics: Sequence[Float[Tensor, "3 3"]],
+    focal_uncertainty: float,
+    source: str,
+) -> tuple[Cameras, str, dict[str, float], tuple[str, ...]]:
+    """What ``_named`` takes."""
     of_photos = _estimated_pair if len(photos) == 2 else _estimated_many
-    cameras, quality, doubts = of_photos(photos, intrinsics, uncertainty)
-    source = f"estimated from the photos, {FOCAL_SOURCES[focals[0].source]}"
-    return _named(photos, cameras, source, quality, (*_focal_warnings(focals), *doubts))
+    cameras, quality, doubts = of_photos(photos, intrinsics, focal_uncertainty)
+    return cameras, f"estimated from the photos, {source}", quality, doubts
 
 
 def _views_of(photos: Photos, file: CameraFile) -> list[ImageCamera]:
@@ -176,9 +215,15 @@ def _views_of(photos: Photos, file: CameraFile) -> list[ImageCamera]:
     ]
 
 
-def _intrinsics(photos: Photos, focals: Sequence[FocalEstimate]) -> list[Float[Tensor, "3 3"]]:
+def _intrinsics(
+    photos: Photos,
+    focals: Sequence[FocalEstimate],
+    principal_point: tuple[float, float] | None = None,
+) -> list[Float[Tensor, "3 3"]]:
     return [
-        normalized_intrinsics(focal.focal_px, photo.width, photo.height)
+        normalized_intrinsics(
+            focal.focal_px, photo.width, photo.height, centre_of_photo(photo, principal_point)
+        )
         for focal, photo in zip(focals, photos, strict=True)
     ]
 
@@ -195,6 +240,8 @@ def _estimated_pair(
         "in_front": estimate.in_front,
         "median_angle_deg": estimate.median_angle_deg,
         "median_epipolar_px": estimate.median_epipolar_px,
+        "fitting_zoom": estimate.fitting_zoom,
+        "repeated_share": estimate.repeated_share,
     }
     return estimate.cameras, quality, estimate.warnings
 

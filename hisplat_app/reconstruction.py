@@ -219,6 +219,7 @@ def reconstruct(
     cameras: str | os.PathLike[str] | Cameras | None = None,
     focal_px: float | None = None,
     fov_degrees: float | None = None,
+    principal_point: tuple[float, float] | None = None,
     distortion: RadialDistortion | None = None,
     model: str | Path | HiSplat = DEFAULT_MODEL,
     depth: Depth = "full",
@@ -241,6 +242,7 @@ def reconstruct(
         focal_px: Focal length of all photos in their pixels, if cameras are estimated. By default
             from EXIF, else a guess that is warned about.
         fov_degrees: Horizontal field of view of all photos instead of ``focal_px``.
+        principal_point: Of all photos, x and y in pixels of their files; by default the middle.
         distortion: Of the lens that took all photos; they are undistorted first, and all cameras
             are those of undistorted photos.
         model: A bundled name, a .safetensors file, or a network in evaluation mode.
@@ -271,11 +273,12 @@ def reconstruct(
     if refine < 0:
         raise ValueError(f"Expected at least 0 refinement steps, got {refine}.")
 
+    lens = focal_px, fov_degrees, principal_point
     if distortion is not None:
-        photos = undistorted_photos(photos, distortion, cameras, focal_px, fov_degrees)
+        photos = undistorted_photos(photos, distortion, cameras, *lens)
 
     clock.begin("finding the cameras", 0.05)
-    found = find_photo_cameras(photos, cameras, focal_px, fov_degrees)
+    found = find_photo_cameras(photos, cameras, *lens)
 
     clock.begin("loading the network", 0.2)
     network = model

@@ -43,6 +43,7 @@ class ReconstructionRequest:
     cameras: Path | None = None
     focal_px: float | None = None
     fov_degrees: float | None = None
+    principal_point: tuple[float, float] | None = None
     distortion: RadialDistortion | None = None
     model: str | None = None
     size: int | None = None
@@ -116,6 +117,7 @@ def _prepared(
             cameras=request.cameras,
             focal_px=request.focal_px,
             fov_degrees=request.fov_degrees,
+            principal_point=request.principal_point,
             distortion=request.distortion,
             model=network,
             size=request.size or size,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -31,6 +31,9 @@ from hisplat_models.training.feed import ExampleDataset
 
 from . import __version__
 from .machine import machine
+
+if TYPE_CHECKING:
+    from hisplat_data_tools.procedural import ProceduralSettings
 
 logger = logging.getLogger(__name__)
 
@@ -211,17 +214,22 @@ class TrainingRun:
         run = {k: v for k, v in asdict(self).items() if k not in ("train", "threads")}
         return {"version": __version__, "run": run, "machine": machine()}
 
-    def _procedural(self, part: str, length: int, seed: int) -> ExampleDataset:
-        from hisplat_data_tools.datasets.cached import CachedDataset
-        from hisplat_data_tools.procedural import ProceduralDataset, ProceduralSettings
+    def scene_settings(self, part: str) -> "ProceduralSettings":
+        """What procedural scenes are like; ``part`` is "train" or "validation"."""
+        from hisplat_data_tools.procedural import ProceduralSettings
 
-        settings = replace(
-            ProceduralSettings(),
+        return ProceduralSettings(
             width=self.width,
             height=self.height,
             context_views=self.context_views,
             target_views=self.targets,
         )
+
+    def _procedural(self, part: str, length: int, seed: int) -> ExampleDataset:
+        from hisplat_data_tools.datasets.cached import CachedDataset
+        from hisplat_data_tools.procedural import ProceduralDataset
+
+        settings = self.scene_settings(part)
         root = self.cache or self.run_dir / "cache"
         views = "" if self.context_views == 2 else f"-{self.context_views}views"
         name = f"{part}-{self.width}x{self.height}-{self.targets}{views}-seed{seed}"

@@ -4,11 +4,14 @@ import numpy as np
 
 from hisplat_viewer import Offer, PhotoSet, SceneListener, Upload
 
+_NOTHING = Offer()
+
 
 class NoScenes:
-    """A source that never has anything."""
+    """A source that never has anything, whatever it offers."""
 
-    offer = Offer()
+    def __init__(self, offer: Offer = _NOTHING):
+        self.offer = offer
 
     def request(self, client: str, photos: PhotoSet, listener: SceneListener) -> None:
         listener.failed("There is nothing here.")

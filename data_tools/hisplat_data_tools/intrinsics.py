@@ -1,6 +1,7 @@
 """The focal length of a photo: from the user, from its EXIF tags, or a stated default.
 
-All focal lengths are in pixels of ``photo.pixels``. The principal point is the centre.
+All focal lengths are in pixels of ``photo.pixels``. The principal point is the middle of the photo
+unless the user knows better.
 """
 
 import math
@@ -111,9 +112,36 @@ def focals_of_photos(
     return tuple(best(photo, focal) for photo, focal in zip(photos, own, strict=True))
 
 
-def normalized_intrinsics(focal_px: float, width: int, height: int) -> Float[Tensor, "3 3"]:
-    """The matrix with square pixels and the principal point in the centre, rows over the size."""
-    return torch.tensor([[focal_px / width, 0, 0.5], [0, focal_px / height, 0.5], [0, 0, 1]])
+def centre_of_photo(
+    photo: Photo, principal_point: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """The principal point as shares of width and height: the one given, else the middle.
+
+    Args:
+        photo: The photo.
+        principal_point: x and y in pixels of the photo file, from its upper left corner.
+
+    Raises:
+        ValueError: if it is not in the photo.
+    """
+    if principal_point is None:
+        return 0.5, 0.5
+    height, width = photo.original_size
+    x, y = principal_point[0] / width, principal_point[1] / height
+    if not (0 < x < 1 and 0 < y < 1):
+        raise ValueError(
+            f"Expected a principal point in {photo.name}, {width}x{height} pixels, got "
+            f"{principal_point[0]:g}, {principal_point[1]:g}."
+        )
+    return x, y
+
+
+def normalized_intrinsics(
+    focal_px: float, width: int, height: int, centre: tuple[float, float] = (0.5, 0.5)
+) -> Float[Tensor, "3 3"]:
+    """The matrix with square pixels, rows over the size; ``centre`` as shares of the size."""
+    x, y = centre
+    return torch.tensor([[focal_px / width, 0, x], [0, focal_px / height, y], [0, 0, 1]])
 
 
 def _taken_over(focal: FocalEstimate, known: Photo, unknown: Photo) -> FocalEstimate:

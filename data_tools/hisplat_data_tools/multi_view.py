@@ -21,11 +21,11 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 
+from .epipolar import INLIER_PX
 from .keypoints import Keypoints, match_keypoints
 from .two_view import (
     FEW_INLIERS,
     FEWEST_INLIERS,
-    INLIER_PX,
     MEDIAN_DEPTH,
     PairFit,
     TwoViewError,

@@ -1,13 +1,11 @@
 """The relative pose of two photos, and how deep their scene is.
 
-Of keypoints that match, MAGSAC++ (Barath et al., CVPR 2020) or another robust method finds the
-essential matrix, and rotation and direction are refined over all matches by their Sampson distance
-(Hartley & Zisserman, Multiple View Geometry, 11.4.3). Whoever has denser matches refits the
-estimate with them. The length of the baseline cannot be seen in two photos: it is set so that the
+Keypoints that match tell rotation and direction (``epipolar``); whoever has denser matches refits
+the estimate with them. The length of the baseline cannot be seen in two photos: it is set so that the
 median depth is ``MEDIAN_DEPTH``. The world is the left camera.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,7 +17,18 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 
-from .keypoints import Keypoints, match_keypoints
+from .epipolar import (
+    PoseFit,
+    RayPairs,
+    cauchy,
+    coarse_fit,
+    misfit,
+    refined_fit,
+    sampson,
+    triangulate,
+)
+from .keypoints import Keypoints, match_keypoints, repeated_share
+from .refusal_causes import MIRRORED, likely_cause
 
 MEDIAN_DEPTH = 4.0
 """Median z-depth of the matched points in the estimated world, which fixes its scale."""
@@ -33,19 +42,21 @@ MIN_ANGLE_DEG = 0.5
 WEAK_ANGLE_DEG = 1.5
 MIN_IN_FRONT = 0.75
 MIN_INLIER_SHARE = 0.3
-EPIPOLAR_NOISE_PX = 0.3
-INLIER_PX = 1.5
-"""Farthest that a match may lie from its epipolar line, in pixels of the matched size."""
+FREE_FOCAL, WRONG_FOCAL, CLEARLY_BETTER = 0.5, 1.15, 0.9
+"""A focal length is doubted if one that is that free (relative standard deviation), and differs by
+more than that factor, leaves less than that share of the misfit."""
 
 KNOWN_CAMERAS_PX = 2.0
-"""The same where the cameras are known: theirs is the error then."""
+"""Farthest that a match may lie from its epipolar line where the cameras are known: theirs is the
+error then."""
 
 NOISE_PX = 0.7
 """Parallax below this, in pixels of the matched size, cannot be told from noise."""
 
-_ROBUST_METHODS = (cv2.USAC_MAGSAC, cv2.USAC_ACCURATE, cv2.RANSAC)
-
-_MATCHES_ADVICE = "Take both photos of the same scene, sharp, well lit and from nearby places."
+_MATCHES_ADVICE = (
+    "Take both photos of the same scene, sharp, well lit, from nearby places, and with nothing "
+    "moving."
+)
 _PARALLAX_ADVICE = "Step sideways between the photos by about a tenth of the distance to the scene."
 
 _Points = Float[np.ndarray, "n 2"]
@@ -53,29 +64,6 @@ _Points = Float[np.ndarray, "n 2"]
 
 class TwoViewError(ValueError):
     """The cameras of two photos cannot be found; the message says why and what would help."""
-
-
-@dataclass(frozen=True)
-class RayPairs:
-    """Matched points on the planes z = 1 of both cameras.
-
-    Attributes:
-        left: x and y in the left camera's frame.
-        right: Likewise.
-        focal_px: Turns distances on the planes into pixels of the photos as they were matched.
-    """
-
-    left: _Points
-    right: _Points
-    focal_px: float
-
-    def zoomed(self, zoom: float) -> "RayPairs":
-        """The rays if both focal lengths were this much longer."""
-        return RayPairs(self.left / zoom, self.right / zoom, self.focal_px * zoom)
-
-    def only(self, chosen: Bool[np.ndarray, "n"]) -> "RayPairs":
-        """Some of the matches."""
-        return RayPairs(self.left[chosen], self.right[chosen], self.focal_px)
 
 
 @dataclass(frozen=True)
@@ -97,6 +85,9 @@ class TwoViewEstimate:
         warnings: What makes the estimate doubtful.
         zoom: What the given focal lengths were multiplied by.
         sparse: All matches, as rays of the estimate's intrinsics.
+        fitting_zoom: How many times as long a focal length would fit the matches clearly better; 1
+            if none does.
+        repeated_share: See ``keypoints.repeated_share``.
     """
 
     right_to_left: Float[np.ndarray, "4 4"]
@@ -112,6 +103,8 @@ class TwoViewEstimate:
     warnings: tuple[str, ...]
     zoom: float
     sparse: RayPairs
+    fitting_zoom: float = 1.0
+    repeated_share: float = 0.0
 
     @property
     def inliers(self) -> int:
@@ -170,9 +163,19 @@ def estimate_two_view(
         TwoViewError: if the photos have too few matches, no parallax, or fit no cameras that both
             have the scene in front of them.
     """
-    pair = _matched(left, right, intrinsics_left, intrinsics_right)
-    fit = _solved(pair, focal_uncertainty)
-    return _estimate(pair, fit, intrinsics_left, intrinsics_right)
+    a, b = Keypoints.of(left), Keypoints.of(right)
+    pair = _paired(a, b, intrinsics_left, intrinsics_right)
+    try:
+        fit = _solved(pair, focal_uncertainty)
+        estimate = _estimate(pair, fit, intrinsics_left, intrinsics_right)
+    except TwoViewError as refusal:
+        cause = likely_cause(left, right, len(pair.left))
+        raise TwoViewError(f"{cause} {refusal}" if cause else str(refusal)) from refusal
+    fitting_zoom = _fitting_zoom(pair, fit)
+    is_doubtful = estimate.inliers < FEW_INLIERS or fitting_zoom != 1
+    if is_doubtful and likely_cause(left, right, len(pair.left)) == MIRRORED:
+        raise TwoViewError(MIRRORED)
+    return replace(estimate, fitting_zoom=fitting_zoom, repeated_share=repeated_share(a, b))
 
 
 def refit_two_view(
@@ -190,14 +193,17 @@ def refit_two_view(
     """
     rotation = estimate.right_to_left[:3, :3].T
     direction = -rotation @ estimate.right_to_left[:3, 3]
-    start = _Fit(rotation, direction / np.linalg.norm(direction), estimate.zoom)
+    start = PoseFit(rotation, direction / np.linalg.norm(direction), estimate.zoom)
     given = 1 / estimate.zoom
-    fit = _refined(dense.zoomed(given), start, focal_uncertainty)
-    return _estimate(
+    fit = refined_fit(dense.zoomed(given), start, focal_uncertainty, cauchy)
+    refitted = _estimate(
         estimate.sparse.zoomed(given),
         fit,
         zoomed_intrinsics(estimate.intrinsics_left, given),
         zoomed_intrinsics(estimate.intrinsics_right, given),
+    )
+    return replace(
+        refitted, fitting_zoom=estimate.fitting_zoom, repeated_share=estimate.repeated_share
     )
 
 
@@ -235,7 +241,7 @@ def fit_pair(
     pair = _rays(left, right, intrinsics_left, intrinsics_right)
     fit = _solved(pair, focal_uncertainty)
     estimate = _estimate(pair, fit, intrinsics_left, intrinsics_right)
-    inliers = _inliers(pair, fit)
+    inliers = fit.inliers(pair)
     angle = estimate.median_angle_deg
     return PairFit(fit.rotation, fit.direction, fit.zoom, inliers, angle)
 
@@ -300,35 +306,24 @@ def _fitting_points(
     rotation, translation = relative[:3, :3], relative[:3, 3]
     if not np.linalg.norm(translation) > 0:
         raise TwoViewError("Both given cameras stand in the same place, so depth cannot be seen.")
-    error_px = np.abs(_sampson(matched, rotation, translation)) * matched.focal_px
+    error_px = np.abs(sampson(matched, rotation, translation)) * matched.focal_px
     pair = matched.only(error_px < KNOWN_CAMERAS_PX)
-    points = _triangulate(pair, rotation, translation)
+    points = triangulate(pair, rotation, translation)
     depths = np.stack([points[:, 2], (points @ rotation.T + translation)[:, 2]])
     in_front = np.isfinite(depths).all(axis=0) & (depths > 0).all(axis=0)
     return pair.left[in_front], points[in_front], depths[:, in_front]
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """x_right ~ rotation x_left + direction, with focal lengths ``zoom`` times the given ones."""
-
-    rotation: Float[np.ndarray, "3 3"]
-    direction: Float[np.ndarray, "3"]
-    zoom: float
-
-    def error_px(self, pair: RayPairs) -> Float[np.ndarray, "n"]:
-        """Signed distance of matches from the epipolar constraint."""
-        zoomed = pair.zoomed(self.zoom)
-        return _sampson(zoomed, self.rotation, self.direction) * zoomed.focal_px
-
-
-def _solved(pair: RayPairs, focal_uncertainty: float) -> _Fit:
+def _solved(pair: RayPairs, focal_uncertainty: float) -> PoseFit:
     """The cameras that fit the matches; refuses matches that fit by chance or a mere turn."""
     count = len(pair.left)
     if count < FEWEST_INLIERS:
         raise TwoViewError(f"Only {count} points match between the photos. {_MATCHES_ADVICE}")
-    fit = _refined(pair, _coarse_fit(pair), focal_uncertainty)
-    inliers = _inliers(pair, fit)
+    start = coarse_fit(pair)
+    if start is None:
+        raise TwoViewError(f"No cameras fit the matches of the photos. {_MATCHES_ADVICE}")
+    fit = refined_fit(pair, start, focal_uncertainty)
+    inliers = fit.inliers(pair)
     _refuse_chance_fit(int(inliers.sum()), count)
     _refuse_rotation(pair.zoomed(fit.zoom).only(inliers), focal_is_free=focal_uncertainty > 0)
     return fit
@@ -340,7 +335,15 @@ def _matched(
     intrinsics_left: Float[Tensor, "3 3"],
     intrinsics_right: Float[Tensor, "3 3"],
 ) -> RayPairs:
-    a, b = Keypoints.of(left), Keypoints.of(right)
+    return _paired(Keypoints.of(left), Keypoints.of(right), intrinsics_left, intrinsics_right)
+
+
+def _paired(
+    a: Keypoints,
+    b: Keypoints,
+    intrinsics_left: Float[Tensor, "3 3"],
+    intrinsics_right: Float[Tensor, "3 3"],
+) -> RayPairs:
     pairs = match_keypoints(a, b)
     return _rays(a.only(pairs[:, 0]), b.only(pairs[:, 1]), intrinsics_left, intrinsics_right)
 
@@ -358,15 +361,15 @@ def _rays(
 
 def _estimate(
     pair: RayPairs,
-    fit: _Fit,
+    fit: PoseFit,
     intrinsics_left: Float[Tensor, "3 3"],
     intrinsics_right: Float[Tensor, "3 3"],
 ) -> TwoViewEstimate:
     """What the matches and the cameras fitted to them tell; refuses what cannot be right."""
     rotation, direction = fit.rotation, fit.direction
     sparse = pair.zoomed(fit.zoom)
-    fitting = sparse.only(_inliers(pair, fit))
-    points = _triangulate(fitting, rotation, direction)
+    fitting = sparse.only(fit.inliers(pair))
+    points = triangulate(fitting, rotation, direction)
     depths = np.stack([points[:, 2], (points @ rotation.T + direction)[:, 2]])
     in_front = np.isfinite(points).all(axis=1) & (depths > 0).all(axis=0)
     if not len(points) or in_front.mean() < MIN_IN_FRONT or in_front.sum() < FEWEST_INLIERS:
@@ -394,7 +397,7 @@ def _estimate(
         far=far,
         matches=len(pair.left),
         median_angle_deg=angle,
-        median_epipolar_px=float(np.median(np.abs(_sampson(fitting, rotation, direction))))
+        median_epipolar_px=float(np.median(np.abs(sampson(fitting, rotation, direction))))
         * fitting.focal_px,
         in_front=float(in_front.mean()),
         warnings=_warnings(len(points), angle, direction),
@@ -403,101 +406,18 @@ def _estimate(
     )
 
 
-def _coarse_fit(pair: RayPairs) -> _Fit:
-    """Rotation and direction of a robust essential matrix: the best that several methods find.
-
-    Each of them stops early now and then with a handful of inliers, but not on the same photos.
-    """
-    fits = [fit for method in _ROBUST_METHODS if (fit := _essential_fit(pair, method)) is not None]
-    if not fits:
-        raise TwoViewError(f"No cameras fit the matches of the photos. {_MATCHES_ADVICE}")
-    return max(fits, key=lambda fit: _inliers(pair, fit).sum())
-
-
-def _essential_fit(pair: RayPairs, method: int) -> _Fit | None:
-    essential, mask = cv2.findEssentialMat(
-        pair.left, pair.right, np.eye(3), method, 0.9999, 1.0 / pair.focal_px, 10000
-    )
-    if essential is None or essential.shape != (3, 3):
-        return None
-    _, rotation, direction, _ = cv2.recoverPose(
-        essential, pair.left, pair.right, np.eye(3), mask=mask.copy()
-    )
-    return _Fit(rotation, direction[:, 0], 1.0)
-
-
-def _refined(pair: RayPairs, start: _Fit, focal_uncertainty: float) -> _Fit:
-    """The most probable rotation, direction and zoom given all matches.
-
-    Distances from the epipolar lines are robust (soft L1, ``EPIPOLAR_NOISE_PX``); the logarithm
-    of the zoom has a normal prior. Matches are chosen anew as the fit gets better.
-    """
-    fit = start
-    for threshold_px in (3.0, 2.0, INLIER_PX):
-        part = pair.only(np.abs(fit.error_px(pair)) < threshold_px)
-        if len(part.left) < 8:
-            break
-        steps = _PoseSteps(fit.rotation, fit.direction)
-
-        def residuals(change: np.ndarray) -> np.ndarray:
-            log_zoom = change[5] if focal_uncertainty else 0.0
-            moved = _Fit(*steps.pose(change), float(np.exp(log_zoom)))  # noqa: B023
-            ratio = moved.error_px(part) / EPIPOLAR_NOISE_PX  # noqa: B023
-            robust = np.sign(ratio) * np.sqrt(2 * (np.sqrt(1 + ratio**2) - 1))
-            return np.append(robust, log_zoom / focal_uncertainty) if focal_uncertainty else robust
-
-        begin = np.array([0, 0, 0, 0, 0, np.log(fit.zoom)])[: 6 if focal_uncertainty else 5]
-        solution = least_squares(residuals, begin, max_nfev=30).x
-        zoom = float(np.exp(solution[5])) if focal_uncertainty else 1.0
-        fit = _Fit(*steps.pose(solution), zoom)
-    return fit
-
-
-def _inliers(pair: RayPairs, fit: _Fit) -> Bool[np.ndarray, "n"]:
-    return np.abs(fit.error_px(pair)) < INLIER_PX
-
-
-@dataclass(frozen=True)
-class _PoseSteps:
-    """Small changes of a rotation (3 numbers) and of a direction (2 numbers)."""
-
-    rotation: Float[np.ndarray, "3 3"]
-    direction: Float[np.ndarray, "3"]
-
-    def pose(self, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        tangents = np.linalg.svd(self.direction[None])[2][1:]
-        moved = self.direction + change[3:5] @ tangents
-        return cv2.Rodrigues(change[:3])[0] @ self.rotation, moved / np.linalg.norm(moved)
-
-
-def _sampson(
-    pair: RayPairs, rotation: Float[np.ndarray, "3 3"], translation: Float[np.ndarray, "3"]
-) -> Float[np.ndarray, "n"]:
-    """Signed first-order distance of each match from the epipolar constraint, on z = 1."""
-    x, y, z = translation
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
-    in_right = pair.left @ essential[:, :2].T + essential[:, 2]
-    in_left = pair.right @ essential[:2] + essential[2]
-    value = (pair.right * in_right[:, :2]).sum(axis=1) + in_right[:, 2]
-    slope = (in_right[:, :2] ** 2).sum(axis=1) + (in_left[:, :2] ** 2).sum(axis=1)
-    return value / np.sqrt(np.maximum(slope, 1e-18))
+def _fitting_zoom(pair: RayPairs, fit: PoseFit) -> float:
+    """How many times as long a focal length fits clearly better; 1 if none does."""
+    free = refined_fit(pair, fit, FREE_FOCAL)
+    ratio = free.zoom / fit.zoom
+    is_other = abs(np.log(ratio)) > np.log(WRONG_FOCAL)
+    is_better = misfit(pair, free) < CLEARLY_BETTER * misfit(pair, fit)
+    return ratio if is_other and is_better else 1.0
 
 
 def zoomed_intrinsics(intrinsics: Float[Tensor, "3 3"], zoom: float) -> Float[Tensor, "3 3"]:
     """Normalised intrinsics with a focal length ``zoom`` times as long."""
     return intrinsics * intrinsics.new_tensor([[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]])
-
-
-def _triangulate(
-    pair: RayPairs, rotation: Float[np.ndarray, "3 3"], translation: Float[np.ndarray, "3"]
-) -> Float[np.ndarray, "n 3"]:
-    """Points in the left camera's frame; not finite where the rays are parallel."""
-    if len(pair.left) == 0:
-        return np.zeros((0, 3))
-    projection = np.column_stack([rotation, translation])
-    points = cv2.triangulatePoints(np.eye(3, 4), projection, pair.left.T, pair.right.T)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(points[:3] / points[3], dtype=np.float64).T
 
 
 def _angles_deg(

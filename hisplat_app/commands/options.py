@@ -75,6 +75,9 @@ class CameraOptions:
     """Focal length of all photos in pixels. By default from EXIF, else a typical phone's."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
     """Horizontal field of view of all photos in degrees, instead of --focal."""
+    principal_point: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
+    """Where the lens's axis meets all photos, in pixels from their upper left corner, as OpenCV,
+    COLMAP and nerfstudio define cx and cy. By default the middle."""
     distortion: Annotated[tuple[float, ...], tyro.conf.arg(metavar="K1 [K2]")] = ()
     """Radial distortion of the lens that took all photos, as OpenCV, COLMAP and nerfstudio define
     k1 and k2. Photos are undistorted first; cameras are those of the undistorted photos."""
@@ -87,8 +90,11 @@ class CameraOptions:
         """
         if self.focal is not None and self.fov is not None:
             raise ValueError("Give either --focal or --fov, not both.")
-        if self.cameras is not None and (self.focal is not None or self.fov is not None):
-            raise ValueError("--cameras brings its own focal lengths: leave out --focal and --fov.")
+        lens = self.focal, self.fov, self.principal_point
+        if self.cameras is not None and any(value is not None for value in lens):
+            raise ValueError(
+                "--cameras brings its own lenses: leave out --focal, --fov and --principal-point."
+            )
         self.radial()
 
     def radial(self) -> "RadialDistortion | None":

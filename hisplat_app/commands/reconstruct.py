@@ -63,6 +63,7 @@ class Reconstruct:
                 cameras=self.photos.transforms or self.known.cameras,
                 focal_px=self.known.focal,
                 fov_degrees=self.known.fov,
+                principal_point=self.known.principal_point,
                 distortion=self.known.radial(),
                 model=self.network.model,
                 depth=self.network.depth,
@@ -90,8 +91,8 @@ class Reconstruct:
         self.known.check()
         if self.photos.transforms is not None and self.known != CameraOptions():
             raise ValueError(
-                "--transforms brings its cameras: leave out --cameras, --focal, --fov and "
-                "--distortion."
+                "--transforms brings its cameras: leave out --cameras, --focal, --fov, "
+                "--principal-point and --distortion."
             )
         if self.refine < 0:
             raise ValueError(f"--refine must be at least 0, got {self.refine}.")

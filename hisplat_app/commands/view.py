@@ -174,12 +174,13 @@ class View:
             raise ValueError("--demo brings its own photos and cameras.")
         if self.photos.transforms is not None and self.known != CameraOptions():
             raise ValueError(
-                "--transforms brings its cameras: leave out --cameras, --focal, --fov and "
-                "--distortion."
+                "--transforms brings its cameras: leave out --cameras, --focal, --fov, "
+                "--principal-point and --distortion."
             )
         if not self.photos.given and not self.demo and self.known != CameraOptions():
             raise ValueError(
-                "--cameras, --focal, --fov and --distortion describe --left and --right: give them."
+                "--cameras, --focal, --fov, --principal-point and --distortion describe --left and "
+                "--right: give them."
             )
         if not self.photos.given and not self.demo and self.export is not None:
             raise ValueError("--export needs a scene: give --left and --right, or --demo.")
@@ -195,7 +196,12 @@ class View:
         known = self.known
         cameras = self.photos.transforms or known.cameras
         return ReconstructionRequest(
-            self.photos.chosen(), cameras, known.focal, known.fov, distortion=known.radial()
+            self.photos.chosen(),
+            cameras,
+            known.focal,
+            known.fov,
+            known.principal_point,
+            known.radial(),
         )
 
     def _reconstructed(

@@ -16,6 +16,7 @@ from hisplat_models.rendering import create_renderer
 
 from ..defaults import DEFAULT_MODEL, DEFAULT_REFINE
 from .disparity import DisparityMethod, NetworkDisparity, evaluate_disparity, sgbm_disparity
+from .estimated_cameras import KnownLens
 from .folders import find_folders
 from .methods import Method, nearest_photo, single_plane
 from .networks import NetworkScene, create_untrained
@@ -62,10 +63,10 @@ class Evaluate:
     """A bundled network, a .safetensors file, or "none" for the baselines alone."""
     depth: Literal["fast", "balanced", "full"] = "full"
     """How much of an elastic network runs."""
-    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = DEFAULT_REFINE
-    """Fit the network's scenes to their photos by so many steps before they are drawn; never those
-    of the baselines, and not with --dataset. "predicted" are the same scenes without. Disparities
-    are not touched."""
+    refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS")] = None
+    """Fit the network's scenes to their photos by so many steps before they are drawn; if not given
+    as "hisplat reconstruct" does, or with --dataset not at all, as published. "predicted" are the
+    same scenes without. Scenes of the baselines and disparities are never touched."""
     size: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None
     """Long side of the photos, and of the targets: 384 if not given. With --dataset the side of
     the square that all pictures are cropped to: 256."""
@@ -75,8 +76,9 @@ class Evaluate:
     """Also score the same scenes on targets this many times as large: 2 shows whether gaps open."""
     cameras: Literal["given", "estimated", "both"] = "given"
     """The stated cameras, cameras estimated from the two photos, or one after the other."""
-    focal_guess: bool = False
-    """With estimated cameras: guess the focal length too instead of taking the stated one."""
+    known_lens: KnownLens = "intrinsics"
+    """With estimated cameras: what the estimator is told of the stated ones. Focal lengths and
+    principal points; the focal length alone, as by --focal; or nothing, so that it is guessed."""
     scenes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
     """Names of the subfolders to evaluate; all by default."""
     pairs_per_scene: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -110,6 +112,8 @@ class Evaluate:
         return 0
 
     def _check(self) -> None:
+        if self.refine is not None and self.refine < 0:
+            raise ValueError(f"--refine must be at least 0, got {self.refine}.")
         if self.paper.dataset is None:
             self._check_folders()
         else:
@@ -135,15 +139,13 @@ class Evaluate:
             )
         if self.pairs_per_scene is not None and self.pairs_per_scene < 1:
             raise ValueError(f"--pairs-per-scene must be at least 1, got {self.pairs_per_scene}.")
-        if self.refine < 0:
-            raise ValueError(f"--refine must be at least 0, got {self.refine}.")
-        if self.model == NO_MODEL and self.refine not in (0, DEFAULT_REFINE):
+        if self.model == NO_MODEL and self.refine:
             raise ValueError("--refine needs a network: give --model one.")
         if self.model == NO_MODEL and not self.baselines:
             raise ValueError("Nothing to evaluate: --model none together with --no-baselines.")
 
     def _check_paper(self) -> None:
-        shared = {"model", "depth", "size", "device", "paper"}
+        shared = {"model", "depth", "refine", "size", "device", "paper"}
         stray = _given(self, Evaluate(output=self.output), besides=shared)
         if stray:
             raise ValueError(f"{', '.join(stray)}: not with --dataset.")
@@ -166,6 +168,7 @@ class Evaluate:
             options=paper,
             model=self.model,
             depth=self.depth,
+            refinement_steps=self.refine or 0,
             size=(paper.height or side, paper.width or side),
             device=torch.device(self._device()),
             output=self.output,
@@ -184,14 +187,13 @@ class Evaluate:
         stereo = [read_stereo_folder(path) for path in folders.stereo]
         methods = self._methods(networks)
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-        settings["size"] = long_side
+        settings["size"], settings["refine"] = long_side, self._steps
         del settings["paper"]  # none of it was given
         evaluation = Evaluation(settings, list(methods), self.seed, skipped=folders.skipped)
         with progress_bar() as progress:
             for source in self._sources() if datasets else ():
-                runner = PairRunner(
-                    methods, source, not self.focal_guess, self.html is not None, self.scale
-                )
+                sheets = self.html is not None
+                runner = PairRunner(methods, source, self.known_lens, sheets, self.scale)
                 pairs = [
                     (dataset, i)
                     for dataset in datasets
@@ -209,6 +211,11 @@ class Evaluate:
                 )
         return evaluation
 
+    @property
+    def _steps(self) -> int:
+        """Of refinement, with --data."""
+        return DEFAULT_REFINE if self.refine is None else self.refine
+
     def _sources(self) -> tuple[CameraSource, ...]:
         return ("given", "estimated") if self.cameras == "both" else (self.cameras,)
 
@@ -220,9 +227,9 @@ class Evaluate:
             networks["untrained"] = NetworkScene(untrained, device)
         if self.model != NO_MODEL:
             model = load_model(self.model, device, self.depth)
-            if self.refine:
+            if self._steps:
                 networks["predicted"] = NetworkScene(model, device)
-            networks["model"] = NetworkScene(model, device, self.refine)
+            networks["model"] = NetworkScene(model, device, self._steps)
         return networks
 
     def _methods(self, networks: dict[str, NetworkScene]) -> dict[str, Method]:

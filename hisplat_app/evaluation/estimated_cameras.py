@@ -1,17 +1,25 @@
 """Cameras estimated from the two photos, laid over the stated ones so that targets can be drawn."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hisplat_data_tools.cameras_json import ImageCamera
 from hisplat_data_tools.datasets import PosedFolderDataset
+from hisplat_data_tools.images import Photo
 from hisplat_data_tools.two_view import TwoViewError, matched_points
 from hisplat_models.cameras import Cameras
 
 from ..photo_cameras import find_photo_cameras
 from .alignment import Similarity, baseline, similarity_by_left, similarity_by_scene
+
+KnownLens = Literal["intrinsics", "focal", "nothing"]
+"""What the estimator is told of the stated cameras' lenses."""
 
 
 class PairRefused(Exception):
@@ -29,6 +37,7 @@ class AlignedEstimate:
         rotation_error_deg: Angle between the estimated and the stated relative rotation.
         direction_error_deg: Angle between the estimated and the stated direction of the baseline.
         warnings: What the estimator warned about.
+        quality: Its figures about the estimate.
     """
 
     cameras: Cameras
@@ -36,31 +45,48 @@ class AlignedEstimate:
     rotation_error_deg: float
     direction_error_deg: float
     warnings: tuple[str, ...]
+    quality: dict[str, float]
 
 
-def estimate_cameras(dataset: PosedFolderDataset, index: int, true_focal: bool) -> AlignedEstimate:
+def estimate_cameras(
+    dataset: PosedFolderDataset, index: int, known_lens: KnownLens = "intrinsics"
+) -> AlignedEstimate:
     """The cameras of one pair from its two photos alone, laid over the stated ones.
 
-    With ``true_focal`` the estimator is told the stated horizontal focal length (the mean of both
-    photos), as by a user's ``--focal``; else it takes what the program finds or guesses.
+    Args:
+        dataset: Of the pair.
+        index: Of the pair.
+        known_lens: What the estimator is told: the stated intrinsics of both photos; their
+            horizontal focal length (the mean of both), as by a user's ``--focal``, with the
+            principal point in the middle; or nothing but what the photos' files say.
 
     Raises:
         PairRefused: if the estimator refuses the pair.
     """
     pair = dataset.pairs[index]
     left, right = dataset.photo(pair.left), dataset.photo(pair.right)
-    focals = [
-        dataset.camera(name).at_size(photo.width, photo.height).fx
-        for name, photo in ((pair.left, left), (pair.right, right))
-    ]
-    focal_px = sum(focals) / 2 if true_focal else None
+    views = dataset.camera(pair.left), dataset.camera(pair.right)
     try:
-        found = find_photo_cameras((left, right), focal_px=focal_px)
+        found = find_photo_cameras((left, right), **lens_to_tell((left, right), views, known_lens))
         points = matched_points(left.pixels, right.pixels, found.cameras)
     except TwoViewError as error:
         raise PairRefused(str(error)) from error
     stated = dataset[index].context_cameras
-    return align(found.cameras, stated, torch.from_numpy(points).float(), found.warnings)
+    shown = torch.from_numpy(points).float()
+    return align(found.cameras, stated, shown, found.warnings, found.quality)
+
+
+def lens_to_tell(
+    photos: Sequence[Photo], views: Sequence[ImageCamera], known: KnownLens
+) -> dict[str, Any]:
+    """What of the photos' stated cameras ``find_photo_cameras`` gets."""
+    sizes = [(photo.original_size[1], photo.original_size[0]) for photo in photos]
+    stated = [view.at_size(*size) for view, size in zip(views, sizes, strict=True)]
+    if known == "intrinsics":
+        return {"intrinsics": [torch.from_numpy(view.intrinsics).float() for view in stated]}
+    if known == "focal":
+        return {"focal_px": sum(view.fx for view in stated) / len(stated)}
+    return {}
 
 
 def align(
@@ -68,6 +94,7 @@ def align(
     stated: Cameras,
     points: Float[Tensor, "n 3"],
     warnings: tuple[str, ...] = (),
+    quality: Mapping[str, float] = MappingProxyType({}),
 ) -> AlignedEstimate:
     """Two estimated cameras, moved and scaled onto the stated ones.
 
@@ -76,6 +103,7 @@ def align(
         stated: Likewise.
         points: Of the estimated scene in its frame, before both cameras.
         warnings: To pass on.
+        quality: Likewise.
     """
     by_left = similarity_by_left(estimated, stated)
     by_scene = similarity_by_scene(estimated, stated, points)
@@ -90,6 +118,7 @@ def align(
         rotation_error_deg=_angle_deg(relative),
         direction_error_deg=_chord_angle_deg((directions[0] - directions[1]).norm()),
         warnings=warnings,
+        quality=dict(quality),
     )
 
 

@@ -1,6 +1,6 @@
 """What every evaluated method gets and gives; the two that need no surface."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from hisplat_models.cameras import Cameras
+
+from .shared_work import SharedWork
 
 
 class MethodFailed(Exception):
@@ -23,11 +25,13 @@ class Context:
         images: At the working size, RGB in [0, 1].
         cameras: In the frame of the target cameras.
         median_depth: Middle z-depth of the triangulated matches, over both views.
+        work: What methods made of these photos that others can use.
     """
 
     images: Float[Tensor, "2 3 height width"]
     cameras: Cameras
     median_depth: float
+    work: SharedWork = field(default_factory=SharedWork)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class PaperEvaluation:
         options: The others.
         model: A bundled name, a file, or an address.
         depth: Of the network, if it is elastic.
+        refinement_steps: By which each scene is fitted to its photos; none as published.
         size: (height, width) of all pictures.
         device: Where to compute.
         output: Where the summary goes; the scenes go beside it.
@@ -96,6 +97,7 @@ class PaperEvaluation:
     options: PaperOptions
     model: str
     depth: Depth
+    refinement_steps: int
     size: tuple[int, int]
     device: torch.device
     output: Path
@@ -182,6 +184,7 @@ class PaperEvaluation:
             load_lpips(self.device, weights) if obstacle is None else None,
             self.device,
             precision,
+            self.refinement_steps,
         )
 
     def _lpips_obstacle(self) -> str | None:
@@ -201,7 +204,13 @@ class PaperEvaluation:
 
     def _settings(self) -> dict[str, Any]:
         options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.options).items()}
-        return {"model": self.model, "depth": self.depth, **options, "device": str(self.device)}
+        return {
+            "model": self.model,
+            "depth": self.depth,
+            "refine": self.refinement_steps,
+            **options,
+            "device": str(self.device),
+        }
 
     def _conditions(self, model: HiSplat, obstacle: str | None) -> dict[str, Any]:
         """What scores and times depend on; --limit and where files lie are not among it."""
@@ -219,6 +228,7 @@ class PaperEvaluation:
             "principal_point": self._principal_point(model),
             "precision": self.options.precision,
             "compile": self.options.compile,
+            "refinement_steps": self.refinement_steps,
             "lpips": obstacle is None,
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
         }

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from hisplat_data_tools.datasets import ViewChoice
+from hisplat_models.cameras import Cameras
 from hisplat_models.example import Example
+from hisplat_models.gaussians import Gaussians
 from hisplat_models.lpips import Lpips
 from hisplat_models.metrics import psnr, ssim
 from hisplat_models.network import HiSplat
+from hisplat_models.refinement import refine
 from hisplat_models.rendering import Renderer
 from hisplat_models.training.precision import float32_arithmetic
 from hisplat_models.training.settings import Precision
@@ -36,7 +40,8 @@ class PaperScorer:
         renderer: For Gaussians on ``device``.
         lpips: On ``device``; None to leave it out.
         device: Where all work.
-        precision: Target views and scores are in float32 whatever it is.
+        precision: Of the prediction; all else is in float32.
+        refinement_steps: By which a scene is fitted to its photos, which counts as encoding.
     """
 
     model: HiSplat
@@ -44,6 +49,7 @@ class PaperScorer:
     lpips: Lpips | None
     device: torch.device
     precision: Precision
+    refinement_steps: int = 0
 
     @torch.no_grad()
     def __call__(self, scene: str, example: Example, frames: ViewChoice) -> SceneScore:
@@ -59,9 +65,7 @@ class PaperScorer:
         size = (targets.shape[-2], targets.shape[-1])
         forget_peak(self.device)
         try:
-            with float32_arithmetic(self.precision, self.device):
-                output, encoder = self._timed(lambda: self.model(images, cameras))
-            gaussians = output.gaussians
+            gaussians, encoder = self._timed(lambda: self._scene(images, cameras))
             drawn, decoder = self._timed(lambda: self.renderer(gaussians, target_cameras, size))
         except ValueError as error:
             raise ValueError(f"Scene {scene}: {error}") from error
@@ -80,6 +84,11 @@ class PaperScorer:
             gaussians=gaussians.means.shape[1],
             peak_memory_mib=peak,
         )
+
+    def _scene(self, images: Tensor, cameras: Cameras) -> Gaussians:
+        with float32_arithmetic(self.precision, self.device):
+            predicted = self.model(images, cameras).gaussians
+        return refine(predicted, images, cameras, self.renderer, self.refinement_steps)
 
     def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
         self._wait()

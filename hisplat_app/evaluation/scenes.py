@@ -1,8 +1,8 @@
 """Draws and scores every pair of the posed folders with every method."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import accumulate
 from typing import Literal
 
@@ -16,7 +16,7 @@ from hisplat_models.cameras import Cameras
 from hisplat_models.example import Example
 
 from .contact_sheet import PairSheet, draw_pair_sheet
-from .estimated_cameras import AlignedEstimate, PairRefused, estimate_cameras
+from .estimated_cameras import AlignedEstimate, KnownLens, PairRefused, estimate_cameras
 from .methods import Context, Method, MethodFailed, Views
 from .pair_range import median_depth
 from .statistics import ViewScore, score_view
@@ -38,7 +38,7 @@ class PairResult:
         refused: Why no camera could be estimated, None if it could (or was given).
         estimate: How far the estimated cameras are from the stated ones; None with given ones.
         failures: Methods that could not handle the pair, with the reason.
-        seconds: Per method, from photos to all its views.
+        seconds: Per method, from photos to all its views, as if it were the only one.
         views: Scores of all methods at all targets.
         left_aligned: Likewise with the estimated scene laid over the stated one by the left camera
             alone; empty with given cameras.
@@ -65,14 +65,14 @@ class PairRunner:
     Attributes:
         methods: By name, in the order of the report.
         source: Whose cameras the methods get.
-        true_focal: With estimated cameras: whether the estimator is told the focal length.
+        known_lens: With estimated cameras: what the estimator is told of the stated ones.
         sheets: Whether to draw contact sheets.
         scale: Also draw and score targets this many times as large; None for not.
     """
 
     methods: Mapping[str, Method]
     source: CameraSource
-    true_focal: bool
+    known_lens: KnownLens
     sheets: bool
     scale: float | None = None
 
@@ -84,7 +84,7 @@ class PairRunner:
         cameras = example.context_cameras
         if self.source == "estimated":
             try:
-                estimate = estimate_cameras(dataset, index, self.true_focal)
+                estimate = estimate_cameras(dataset, index, self.known_lens)
             except PairRefused as refusal:
                 return replace(result, refused=str(refusal))
             result = replace(result, estimate=estimate)
@@ -121,13 +121,13 @@ class PairRunner:
         drawn: dict[str, dict[str, Views]] = {}
         for name, method in self.methods.items():
             parts = {**wanted, "photos": context.cameras} if name == GEOMETRY else wanted
-            start = time.perf_counter()
+            cameras = _joined(list(parts.values()))
             try:
-                views = method(context, _joined(list(parts.values())), size)
+                views, seconds = context.work.timed(partial(method, context, cameras, size))
             except MethodFailed as failure:
                 result.failures[name] = str(failure)
                 continue
-            result.seconds[name] = time.perf_counter() - start
+            result.seconds[name] = seconds
             ends = list(accumulate(len(cameras.near) for cameras in parts.values()))
             spans = zip(parts, [0, *ends], ends, strict=False)
             drawn[name] = {part: views[first:end] for part, first, end in spans}

@@ -2,18 +2,20 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from hisplat_app.cli import USER_ERROR, main
-from hisplat_app.evaluation import Evaluate
+from hisplat_app.evaluation import Evaluate, networks
 from hisplat_app.evaluation.alignment import Similarity, baseline
-from hisplat_app.evaluation.estimated_cameras import align, estimate_cameras
+from hisplat_app.evaluation.estimated_cameras import KnownLens, align, estimate_cameras
 from hisplat_app.evaluation.folders import find_folders
 from hisplat_app.evaluation.methods import Context, MethodFailed, nearest_photo, single_plane
 from hisplat_app.evaluation.pair_range import median_depth
 from hisplat_app.evaluation.sgbm import SgbmSplats, rectify, sgbm_depth
+from hisplat_app.evaluation.shared_work import SharedWork
 from hisplat_app.evaluation.statistics import (
     Scores,
     ViewScore,
@@ -26,7 +28,9 @@ from hisplat_app.evaluation.statistics import (
 from hisplat_app.evaluation.visibility import seen_by_a_photo
 from hisplat_data_tools.datasets import PosedFolderDataset
 from hisplat_models.cameras import Cameras
+from hisplat_models.matching import MatchingPrior, match_views
 from hisplat_models.metrics import psnr
+from hisplat_models.network import HiSplat, HiSplatOutput
 from hisplat_models.rendering import create_renderer
 from tests.two_planes import (
     BOARD_DEPTH,
@@ -351,6 +355,48 @@ def test_refinement_is_for_the_network_not_for_its_baseline(folders: Path, tmp_p
     assert refined == plain
 
 
+def test_networks_share_what_they_make_of_a_pair(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matched, predicted = [], []
+
+    def match(images: torch.Tensor, cameras: Cameras) -> MatchingPrior:
+        matched.append(images)
+        return match_views(images, cameras)
+
+    def predict(self: HiSplat, *arguments: Any, **named: Any) -> HiSplatOutput:
+        predicted.append(self)
+        return forward(self, *arguments, **named)
+
+    forward = HiSplat.forward
+    monkeypatch.setattr(networks, "match_views", match)
+    monkeypatch.setattr(HiSplat, "forward", predict)
+    command = Evaluate(data=folders / "planes", output=tmp_path / "m.json", size=96, refine=1)
+    assert command.run() == 0
+    assert len(matched) == 1
+    assert len(predicted) == len(set(predicted)) == 2  # untrained, and predicted = model
+
+
+def test_seconds_are_those_of_a_method_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def takes(seconds: float) -> str:
+        nonlocal now
+        now += seconds
+        return "done"
+
+    def predicted() -> str:
+        work.once("prior", lambda: takes(1.0))
+        return takes(2.0)
+
+    monkeypatch.setattr("hisplat_app.evaluation.shared_work.time.perf_counter", lambda: now)
+    work = SharedWork()
+    assert work.timed(lambda: work.once("prior", lambda: takes(1.0))) == ("done", 1.0)
+    assert work.timed(lambda: work.once("predicted", predicted)) == ("done", 3.0)
+    assert work.timed(lambda: work.once("predicted", predicted) + takes(0.5)) == ("donedone", 3.5)
+    assert now == 3.5
+
+
 def test_the_command_gives_the_same_numbers_again(folders: Path, tmp_path: Path) -> None:
     documents = []
     for name in ("a.json", "b.json"):
@@ -376,17 +422,19 @@ def test_refused_pairs_are_counted(tmp_path: Path) -> None:
     assert "match" in estimated["details"][0]["refused"]
 
 
-@pytest.mark.parametrize(("true_focal", "largest_error_deg"), [(True, 1.0), (False, 10.0)])
+@pytest.mark.parametrize(
+    ("known_lens", "largest_error_deg", "farthest"),
+    [("intrinsics", 1.0, 0.1), ("focal", 1.0, 0.1), ("nothing", 10.0, 0.5)],
+)
 def test_estimated_cameras_lie_near_the_stated_ones(
-    data_dir: Path, true_focal: bool, largest_error_deg: float
+    data_dir: Path, known_lens: KnownLens, largest_error_deg: float, farthest: float
 ) -> None:
     dataset = PosedFolderDataset(data_dir / "lund_door")
     stated = dataset[0].context_cameras
-    found = estimate_cameras(dataset, 0, true_focal)
+    found = estimate_cameras(dataset, 0, known_lens)
     assert found.rotation_error_deg < largest_error_deg
     assert found.direction_error_deg < largest_error_deg
     reach = (stated.positions[1] - stated.positions[0]).norm()
-    farthest = 0.1 if true_focal else 0.5
     assert (found.cameras.positions - stated.positions).norm(dim=-1).max() < farthest * reach
     by_left = found.from_left.inverse().of_cameras(found.cameras)
     torch.testing.assert_close(by_left.positions[0], stated.positions[0], atol=1e-3, rtol=0)

@@ -72,10 +72,13 @@ def no_lpips_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def evaluate(root: Path, index: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs the command with the bundled network and reads its summary."""
 
-    def run(model: str = "hisplat-small", **options: Any) -> dict[str, Any]:
+    def run(
+        model: str = "hisplat-small", refine: int | None = None, **options: Any
+    ) -> dict[str, Any]:
         paper = PaperOptions(**{"dataset": "chunks", "root": root, "index": index} | options)
         output = tmp_path / "metrics.json"
-        assert Evaluate(output, model=model, size=SIDE, device="cpu", paper=paper).run() == 0
+        command = Evaluate(output, model=model, refine=refine, size=SIDE, device="cpu", paper=paper)
+        assert command.run() == 0
         return json.loads(output.read_text())
 
     return run
@@ -276,6 +279,16 @@ def test_lpips_is_averaged_like_the_others(
         evaluate()
 
 
+def test_scenes_are_refined_only_if_asked_for(evaluate: Callable[..., dict[str, Any]]) -> None:
+    plain, none = evaluate(limit=1), evaluate(limit=1, refine=0)
+    assert plain["scores"] == none["scores"]  # the second went on where the first had ended
+    with pytest.raises(ValueError, match="refinement_steps was 0 and is 10"):
+        evaluate(limit=1, refine=10)
+    refined = evaluate(limit=1, refine=10, restart=True)
+    assert refined["settings"]["refine"] == 10
+    assert refined["scores"]["psnr"]["mean"] > plain["scores"]["psnr"]["mean"] + 0.3
+
+
 def test_bf16_is_near_fp32(evaluate: Callable[..., dict[str, Any]]) -> None:
     exact = evaluate(limit=1)["scores"]["psnr"]["mean"]
     coarse = evaluate(limit=1, precision="bf16", restart=True)["scores"]["psnr"]["mean"]
@@ -290,6 +303,7 @@ def test_bf16_is_near_fp32(evaluate: Callable[..., dict[str, Any]]) -> None:
         (["--data", "x", "--limit", "2"], "--limit: only with --dataset"),
         (["--dataset", "re10k", "--data", "x"], "--data: not with --dataset"),
         (["--dataset", "re10k", "--html", "x.html", "--seed", "3"], "--html, --seed: not with"),
+        (["--dataset", "re10k", "--refine", "-1"], "--refine must be at least 0"),
         (["--dataset", "re10k", "--root", "x"], "--dataset needs --root and --index"),
         (["--dataset", "re10k", "--model", "none"], "--dataset needs a network"),
         (["--dataset", "re10k", "--views", "1"], "--views must be at least 2, got 1"),

@@ -224,7 +224,7 @@ def test_missing_depth_range_is_measured(untrained: HiSplat, tmp_path: Path):
         ({"model": "no-such-model"}, "Expected a bundled model"),
         ({"fov_degrees": 500.0}, "field of view"),
         ({"focal_px": 500.0, "fov_degrees": 60.0}, "not both"),
-        ({"focal_px": 500.0, "cameras": CAMERAS}, "leave out the focal length"),
+        ({"focal_px": 500.0, "cameras": CAMERAS}, "leave out those of the lens"),
         ({"device": "cuda", "model": "hisplat-small"}, "CUDA"),
     ],
 )

@@ -10,7 +10,6 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from jaxtyping import UInt8
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
@@ -24,34 +23,18 @@ from hisplat_models.gaussians import Gaussians
 from hisplat_viewer import (
     Offer,
     PhotoCameras,
-    PhotoSet,
     Scene,
-    SceneListener,
-    Upload,
     VideoPlan,
     ViewerServer,
 )
 from hisplat_viewer.saving import Progress
+from tests.no_scenes import NoScenes
 
 SIZE = (48, 64)
 WAIT_S = 120
+NO_SCENES = NoScenes(Offer(("none",), (64,), 64))
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
-
-
-class NoScenes:
-    """A source that never has anything."""
-
-    offer = Offer(("none",), (64,), 64)
-
-    def request(self, client: str, photos: PhotoSet, listener: SceneListener) -> None:
-        listener.failed("There is nothing here.")
-
-    def withdraw(self, client: str) -> None:
-        pass
-
-    def thumbnail(self, upload: Upload, long_side: int) -> UInt8[np.ndarray, "height width 3"]:
-        raise ValueError(f"{upload.name} is no photo.")
 
 
 class WatchedFiles(PageFiles):
@@ -110,7 +93,7 @@ def files() -> WatchedFiles:
 
 @pytest.fixture(scope="module")
 def server(scene: Scene, files: WatchedFiles) -> Iterator[ViewerServer]:
-    with ViewerServer(NoScenes(), page_writers(), port=0, saver=files) as server:
+    with ViewerServer(NO_SCENES, page_writers(), port=0, saver=files) as server:
         server.show(scene)
         yield server
 
