@@ -15,7 +15,7 @@ from ..compilation import kernel
 from .consistency import consistency_error
 from .cpu_backend import add_visibility, matched
 from .filling import distance_to_trusted
-from .geometry import Sweep, Transfer
+from .geometry import Sweep
 from .prior import CANDIDATE_NAMES
 from .settings import MatchingSettings
 
@@ -57,7 +57,7 @@ def _halved(sweep: Sweep) -> Sweep:
     """The sweep between photos of half the size."""
     half = np.diag([0.5, 0.5, 1.0]).astype(np.float32)
     twice = np.diag([2.0, 2.0, 1.0, 1.0]).astype(np.float32)
-    transfers = tuple(Transfer(t.other, half @ t.matrix @ twice, t.gain) for t in sweep.transfers)
+    transfers = tuple(replace(t, matrix=half @ t.matrix @ twice) for t in sweep.transfers)
     return replace(sweep, step_px=sweep.step_px / 2, transfers=transfers)
 
 
