@@ -1,27 +1,30 @@
-"""Seconds and peak memory of a reconstruction by working size and shape of the photos.
+"""Seconds and peak memory of a reconstruction, step by step, by working size and shape of photos.
 
 Every reconstruction is a fresh process; its photos are the bundled pair, enlarged and cropped to
-the shape. Compiled kernels are on disk after a first run that is not counted.
+the shape. Compiled kernels are on disk after a first run that is not counted. Needs Linux, which
+tells a process's peak and forgets it on request.
 
 Usage: python benchmarks/whole_images.py --output FILE.json
 """
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from multiprocessing import get_context
 from pathlib import Path
 
 import tyro
 from PIL import Image, ImageOps
 
+from hisplat_app.defaults import DEFAULT_REFINE
 from hisplat_app.machine import machine
+from hisplat_app.reconstruction import Report, reconstruct
 
 PAIR = ("left.jpg", "right.jpg")
-SHAPES = {"4:3": (4, 3), "3:4": (3, 4), "21:9": (21, 9), "1:1": (1, 1)}
+SHAPES = {"4:3": (4, 3), "3:4": (3, 4), "21:9": (21, 9), "1:1": (1, 1), "3:1": (3, 1)}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,19 @@ class Options:
     """Working sizes of 4:3 photos, long side in pixels."""
     shapes_at: int = 512
     """Working size of the other shapes."""
+    wide_at: tuple[int, ...] = (960, 1280)
+    """Further working sizes of 3:1 photos."""
+    refine: int = DEFAULT_REFINE
+    """Steps of refinement."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a reconstruction."""
+
+    seconds: float
+    peak_mib: int
+    """Largest resident size of the whole process while the step ran."""
 
 
 @dataclass(frozen=True)
@@ -43,54 +59,91 @@ class Result:
     shape: str
     size: int
     working_size: tuple[int, int]
-    seconds: dict[str, float]
+    steps: dict[str, Step]
     seconds_in_all: float
-    peak_memory_mib: float
+    peak_mib: int
     gaussians: int
 
 
 def main(options: Options) -> None:
     """Measures, prints, and writes what was measured."""
+    runs = [("4:3", size) for size in options.sizes]
+    runs += [(shape, options.shapes_at) for shape in SHAPES if shape != "4:3"]
+    runs += [("3:1", size) for size in options.wide_at]
     with tempfile.TemporaryDirectory() as folder:
-        reconstructed("4:3", options.sizes[0], Path(folder))
-        results = [reconstructed("4:3", size, Path(folder)) for size in options.sizes]
-        others = [shape for shape in SHAPES if shape != "4:3"]
-        results += [reconstructed(shape, options.shapes_at, Path(folder)) for shape in others]
+        measured_apart("4:3", options.sizes[0], options.refine, Path(folder))
+        results = []
+        for shape, size in runs:
+            results.append(measured_apart(shape, size, options.refine, Path(folder)))
+            print(results[-1], flush=True)
+    print(table(results))
     if options.output is not None:
-        document = {"machine": machine(), "results": [asdict(r) for r in results]}
+        document = {
+            "machine": machine(),
+            "refinement_steps": options.refine,
+            "results": [asdict(r) for r in results],
+        }
         options.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def reconstructed(shape: str, size: int, folder: Path) -> Result:
-    """One run of the command; prints what it took."""
-    width, height = (round(size * side / max(SHAPES[shape])) for side in SHAPES[shape])
-    photos = []
-    for name in PAIR:
-        with Image.open(str(files("hisplat_app") / "demo" / name)) as photo:
-            photos.append(folder / name)
-            ImageOps.fit(photo, (width, height), Image.Resampling.BICUBIC).save(photos[-1])
-    report = folder / "report.json"
-    command = [sys.executable, "-m", "hisplat_app", "reconstruct", "--left", str(photos[0])]
-    command += ["--right", str(photos[1]), "--output", str(folder / "scene.ply")]
-    command += ["--size", str(size), "--report", str(report)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}.")
-    found = json.loads(report.read_text(encoding="utf-8"))
-    seconds = {step: round(value, 2) for step, value in found["seconds"].items()}
-    result = Result(
+def measured_apart(shape: str, size: int, refine: int, folder: Path) -> Result:
+    """One reconstruction in a fresh process."""
+    photos = [resized_photo(name, shape, size, folder) for name in PAIR]
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        report, peaks = pool.submit(reconstructed, photos, size, refine).result()
+    steps = {name: Step(round(s, 2), peaks[name]) for name, s in report.seconds.items()}
+    return Result(
         shape,
         size,
-        tuple(found["working_size"]),
-        seconds,
-        round(sum(found["seconds"].values()), 2),
-        round(usage.ru_maxrss / 1024),
-        sum(found["gaussians_per_level"]),
+        report.working_size,
+        steps,
+        round(sum(report.seconds.values()), 2),
+        max(peaks.values()),
+        sum(report.gaussians_per_level),
     )
-    print(asdict(result), flush=True)
-    return result
+
+
+def resized_photo(name: str, shape: str, size: int, folder: Path) -> Path:
+    """A photo of the bundled pair, enlarged and cropped."""
+    width, height = (round(size * side / max(SHAPES[shape])) for side in SHAPES[shape])
+    with Image.open(str(files("hisplat_app") / "demo" / name)) as photo:
+        ImageOps.fit(photo, (width, height), Image.Resampling.BICUBIC).save(folder / name)
+    return folder / name
+
+
+def reconstructed(photos: list[Path], size: int, refine: int) -> tuple[Report, dict[str, int]]:
+    """How a scene came about, and the process's peak memory in each step, MiB."""
+    peaks: dict[str, int] = {}
+    current = ""
+
+    def note(step: str, fraction: float) -> None:
+        nonlocal current
+        if current:
+            peaks[current] = max(peaks.get(current, 0), peak_mib())
+        current = step
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+
+    scene = reconstruct(*photos, size=size, refine=refine, progress=note)
+    return scene.report, peaks
+
+
+def peak_mib() -> int:
+    """The largest resident size that this process has had since it was last forgotten."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) // 1024
+    raise SystemExit("This needs Linux, which tells a process's peak memory.")
+
+
+def table(results: list[Result]) -> str:
+    """Seconds / MiB by step, a column per run, as markdown."""
+    names = [f"{r.shape} {r.size}" for r in results]
+    lines = [f"| step: s / MiB | {' | '.join(names)} |", "| --- |" + " --- |" * len(results)]
+    for step in results[0].steps:
+        cells = [f"{r.steps[step].seconds:.1f} / {r.steps[step].peak_mib}" for r in results]
+        lines.append(f"| {step} | {' | '.join(cells)} |")
+    whole = [f"{r.seconds_in_all:.1f} / {r.peak_mib}" for r in results]
+    return "\n".join([*lines, f"| **in all** | {' | '.join(whole)} |"])
 
 
 if __name__ == "__main__":

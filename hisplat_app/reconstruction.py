@@ -36,6 +36,7 @@ from hisplat_models.rendering import create_renderer
 from hisplat_models.smaller_networks import Depth
 
 from .defaults import DEFAULT_MODEL, DEFAULT_REFINE, DEFAULT_SIZE, MOST_PHOTOS
+from .freed_memory import between_steps
 from .photo_cameras import at_working_size, find_photo_cameras, undistorted_photos
 from .photo_overlap import without_repetition
 from .self_check import Signs, signs_of
@@ -264,7 +265,7 @@ def reconstruct(
             CameraFileError, TwoViewError and CheckpointError are such errors.
         OSError: if a file cannot be read.
     """
-    clock = StepClock(progress)
+    clock = StepClock(between_steps(progress))
     clock.begin("reading the photos", 0.0)
     if len(more) > MOST_PHOTOS - 2:
         raise ValueError(f"Expected at most {MOST_PHOTOS} photos, got {len(more) + 2}.")
@@ -309,6 +310,8 @@ def reconstruct(
         clock.begin("checking the scene", predicted)
         renderer = network.create_renderer(where)
         signs = signs_of(output, images.to(where), seen.to(where), renderer)
+        scene, levels, confidence = output.gaussians, len(output.stages), _confidence(output)
+        del output  # many maps per pixel, as large as what refining takes
     scene = refined(
         scene,
         images[None].to(where),
@@ -320,7 +323,6 @@ def reconstruct(
     verdict = verdict_of(signs, found.quality, len(photos))
     clock.begin("collecting the Gaussians", 0.98)
     gaussians, visible = _visible(scene.to("cpu")[0])
-    confidence = _confidence(output)
     report = Report(
         photos=tuple(photo.name for photo in photos),
         working_size=(images.shape[-1], images.shape[-2]),
@@ -328,9 +330,7 @@ def reconstruct(
         camera_quality=found.quality,
         near=found.cameras.near.min().item(),
         far=found.cameras.far.max().item(),
-        gaussians_per_level=tuple(
-            int((gaussians.level == level).sum()) for level in range(len(output.stages))
-        ),
+        gaussians_per_level=tuple(int((gaussians.level == level).sum()) for level in range(levels)),
         signs=signs,
         verdict=verdict,
         warnings=(

@@ -178,8 +178,8 @@ class CandidateDepth(nn.Module):
         """Choice and adjustment from the Gaussian head's hidden features."""
         out = self.residual(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
         logits, adjustment, opacity = out[:, :, :-2], out[:, :, -2], out[:, :, -1]
-        head_start = torch.zeros_like(logits)
-        head_start[:, :, 0] = self.HEAD_START
+        head_start = logits.new_zeros(logits.shape[2], 1, 1)
+        head_start[0] = self.HEAD_START
         logits = logits + head_start
         chosen = prior.candidates.gather(2, logits.argmax(dim=2, keepdim=True))[:, :, 0]
         px = prior.pixels_per_inverse_depth[..., None, None]

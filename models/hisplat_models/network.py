@@ -189,7 +189,7 @@ class HiSplat(nn.Module):
             return None
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             prior = match_views(images, cameras) if prior is None else prior
-            return prepare_prior(prior, images, cameras, self.config.sh_degree)
+            return prepare_prior(prior, images, cameras)
 
     def _features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         views = images.shape[:2]

@@ -30,17 +30,23 @@ class StagePrior:
 
     Attributes:
         inverse_depth: Of the stage's Gaussians, 1 / z-depth, on the padded grid.
-        raw: Raw channels of the analytic Gaussians, on the padded grid.
+        color: RGB of the analytic Gaussians, on the padded grid.
+        sigma_px: Their standard deviation in cells.
         opacity_logit: Of the analytic Gaussians, on the padded grid.
         evidence: What the matcher knows, on the stage's grid without padding.
         padding: Cells of the padded grid beyond the photo on each side.
     """
 
     inverse_depth: Float[Tensor, "batch view rows cols"]
-    raw: Float[Tensor, "batch view raw rows cols"]
+    color: Float[Tensor, "batch view 3 rows cols"]
+    sigma_px: float
     opacity_logit: Float[Tensor, "batch view rows cols"]
     evidence: Float[Tensor, "batch view evidence h w"]
     padding: int
+
+    def raw(self, sh_degree: int) -> Float[Tensor, "batch view raw rows cols"]:
+        """Raw channels of the analytic Gaussians; made when asked for, most are constants."""
+        return raw_of_colors(self.color, self.sigma_px, sh_degree)
 
 
 @dataclass(frozen=True)
@@ -95,14 +101,13 @@ def prepare_prior(
     prior: MatchingPrior,
     images: Float[Tensor, "batch view 3 height width"],
     cameras: Cameras,
-    sh_degree: int,
 ) -> PriorMaps:
     """What the three stages need of the matcher's result."""
     height, width = images.shape[-2:]
     px = pixels_per_inverse_depth(cameras, height, width)
     layers = layered_stages(prior, images)
     evidence = _evidence(prior, px)
-    coarse, middle, fine = (_stage_prior(layer, evidence, prior, px, sh_degree) for layer in layers)
+    coarse, middle, fine = (_stage_prior(layer, evidence, prior, px) for layer in layers)
     return PriorMaps((coarse, middle, fine), prior.candidates, px, prior.coarse_cost)
 
 
@@ -120,7 +125,7 @@ def _evidence(prior: MatchingPrior, px: Tensor) -> Float[Tensor, "batch view evi
 
 
 def _stage_prior(
-    layer: LayeredStage, evidence: Tensor, prior: MatchingPrior, px: Tensor, sh_degree: int
+    layer: LayeredStage, evidence: Tensor, prior: MatchingPrior, px: Tensor
 ) -> StagePrior:
     inner = layer.inverse_depth
     if layer.padding:
@@ -131,7 +136,8 @@ def _stage_prior(
     pushed = squash(inner[:, :, None] - surface, px)
     return StagePrior(
         inverse_depth=layer.inverse_depth,
-        raw=raw_of_colors(layer.color, layer.sigma_px, sh_degree),
+        color=layer.color,
+        sigma_px=layer.sigma_px,
         opacity_logit=torch.logit(layer.opacity, eps=1e-4),
         evidence=torch.cat([pooled, pushed], dim=2),
         padding=layer.padding,

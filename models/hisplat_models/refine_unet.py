@@ -159,7 +159,8 @@ class CrossViewAttention(nn.Module):
         tokens = x.reshape(-1, views, channels, height * width).transpose(1, 2).flatten(2)
         # Queries, keys and values lie side by side within each head.
         qkv = self.qkv(tokens).unflatten(1, (self.heads, 3, -1)).mT
-        query, key, value = qkv.unbind(2)
+        # Only of contiguous ones does torch avoid the matrix of all pairs of pixels on CPUs.
+        query, key, value = (x.contiguous() for x in qkv.unbind(2))
         message = F.scaled_dot_product_attention(query, key, value)
         message = self.projection(message.mT.flatten(1, 2))
         message = message.unflatten(2, (views, height, width)).transpose(1, 2)

@@ -13,16 +13,18 @@ as to the first two, the views between these lost up to .6 dB. What each part ga
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .cameras import Cameras
 from .gaussians import SH_C0, Gaussians, matrix_to_quaternion, quaternions_to_matrices
-from .rendering import Renderer
+from .rendering import Appearance, Renderer, place
+from .rendering.places import Draw
 
 Progress = Callable[[str, float], None]
 
@@ -99,20 +101,19 @@ def refine(
     _check(images, cameras, steps)
     if steps == 0:
         return gaussians
-    fit = _Fit(
-        images, cameras, renderer, photo_of_each(gaussians.level[0], images.shape[1]), settings
-    )
+    scene = gaussians.detach()
+    fit = _Fit(scene, images, cameras, renderer, settings)
     generator = torch.Generator().manual_seed(settings.seed)
     with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
-        changes = _Changes(gaussians.detach(), settings)
+        changes = _Changes(scene, settings)
         optimizer = torch.optim.Adam(changes.parameter_groups(), betas=(0.9, 0.99))
         for step in range(steps):
             if progress is not None:
                 progress("refining the scene", step / steps)
             optimizer.zero_grad()
-            fit.error(changes.applied(), generator).backward()
+            changes.accumulate(fit.errors(generator))
             optimizer.step()
-    return changes.applied().detach()
+    return changes.applied()
 
 
 def _check(images: Tensor, cameras: Cameras, steps: int) -> None:
@@ -127,42 +128,59 @@ def _check(images: Tensor, cameras: Cameras, steps: int) -> None:
         raise ValueError(f"Expected at least two photos, got {images.shape[1]}.")
 
 
-@dataclass(frozen=True)
+Error = Callable[[Appearance], Float[Tensor, ""]]
+
+
 class _Fit:
     """How far a scene is from its photos, and its first photos' Gaussians from each other.
 
-    Attributes:
+    Args:
+        scene: Where its Gaussians are; their appearance changes.
         images: (batch, view, 3, height, width).
         cameras: Of the photos, (batch, view).
         renderer: Draws with gradients.
-        photo: As ``photo_of_each`` says.
         settings: Weight and form of the error.
     """
 
-    images: Tensor
-    cameras: Cameras
-    renderer: Renderer
-    photo: Tensor
-    settings: RefinementSettings
+    def __init__(
+        self,
+        scene: Gaussians,
+        images: Tensor,
+        cameras: Cameras,
+        renderer: Renderer,
+        settings: RefinementSettings,
+    ):
+        self.scene, self.images, self.cameras = scene, images, cameras
+        self.renderer, self.settings = renderer, settings
+        self.size = (images.shape[-2], images.shape[-1])
+        self.photo = photo_of_each(scene.level[0], images.shape[1])
+        self.photos = [
+            place(renderer, scene, cameras[:, v : v + 1], self.size) for v in range(images.shape[1])
+        ]
 
-    def error(self, scene: Gaussians, generator: torch.Generator) -> Float[Tensor, ""]:
-        """The weighed sum of both; the place between photos is drawn from ``generator``."""
-        weight, floor = self.settings.agreement_weight, self.settings.error_floor
-        difference = self._drawn(scene, self.cameras) - self.images
-        own = robust_error(difference[:, :2], floor)
-        if difference.shape[1] > 2:
-            own = own + self.settings.further_weight * robust_error(difference[:, 2:], floor)
-        if weight == 0:
-            return own
-        here, between = _random_place(self.cameras, generator)
-        first, second = (
-            self._drawn(_of_photo(scene, self.photo, which), between) for which in (here, 1 - here)
-        )
-        return own + weight * robust_error(first - second, floor)
+    def errors(self, generator: torch.Generator) -> Iterator[Error]:
+        """What sums up to the error, one by one; the place between photos is drawn at random."""
+        for v in range(len(self.photos)):
+            yield partial(self._of_photo, v)
+        if self.settings.agreement_weight > 0:
+            here, between = _random_place(self.cameras, generator)
+            seen = self._seen(here, between), self._seen(1 - here, between)
+            yield partial(self._disagreement, *seen)
 
-    def _drawn(self, scene: Gaussians, cameras: Cameras) -> Tensor:
-        size = (self.images.shape[-2], self.images.shape[-1])
-        return self.renderer(scene, cameras, size).color
+    def _of_photo(self, v: int, looks: Appearance) -> Tensor:
+        """One photo's share of the mean error of the first two, or of the further ones."""
+        difference = self.photos[v](looks) - self.images[:, v : v + 1]
+        share = 1 / 2 if v < 2 else self.settings.further_weight / (len(self.photos) - 2)
+        return share * robust_error(difference, self.settings.error_floor)
+
+    def _seen(self, photo: int, camera: Cameras) -> Draw:
+        """The Gaussians that stand for one photo before a camera (batch, 1)."""
+        shown = _shown_of_photo(self.scene, self.photo, photo)
+        return place(self.renderer, self.scene, camera, self.size, shown)
+
+    def _disagreement(self, first: Draw, second: Draw, looks: Appearance) -> Tensor:
+        difference = first(looks) - second(looks)
+        return self.settings.agreement_weight * robust_error(difference, self.settings.error_floor)
 
 
 def robust_error(
@@ -188,10 +206,10 @@ def photo_of_each(level: Int[Tensor, "n"], photos: int) -> Int[Tensor, "n"]:
     return torch.cat([index.repeat_interleave(int(count) // photos) for count in counts])
 
 
-def _of_photo(scene: Gaussians, photo: Int[Tensor, "n"], which: int) -> Gaussians:
+def _shown_of_photo(scene: Gaussians, photo: Int[Tensor, "n"], which: int) -> Bool[Tensor, "n"]:
     """The finest Gaussians of one photo and the coarser ones of all."""
     finest = scene.level[0] == scene.level.max()
-    return scene[:, ~finest | (photo == which)]
+    return ~finest | (photo == which)
 
 
 def _random_place(cameras: Cameras, generator: torch.Generator) -> tuple[int, Cameras]:
@@ -223,7 +241,7 @@ class _Changes:
         self.start_logits = torch.logit(start.opacities, eps=1e-6)
         self.opacity = torch.zeros_like(start.opacities).requires_grad_()
         self.scale = torch.zeros_like(start.opacities).requires_grad_()
-        self.color = torch.zeros_like(start.harmonics[..., 0, :]).requires_grad_()
+        self.color = torch.zeros_like(start.base_colors).requires_grad_()
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Those that have a rate, as optimisers take them."""
@@ -235,14 +253,32 @@ class _Changes:
         )
         return [{"params": [values], "lr": rate} for values, rate in rates if rate > 0]
 
+    def appearance(self) -> Appearance:
+        """Of the changed scene."""
+        limit = math.log(self.settings.scale_limit)
+        return Appearance(
+            opacities=torch.sigmoid(self.start_logits + self.opacity),
+            sizes=self.scale.clamp(-limit, limit).exp(),
+            colors=self.start.base_colors + self.color,
+        )
+
+    def accumulate(self, errors: Iterable[Error]) -> None:
+        """Adds the gradients of all errors; what one took is free before the next is made."""
+        looks = self.appearance()
+        made = [getattr(looks, f.name) for f in fields(Appearance)]
+        leaves = [x.detach().requires_grad_() for x in made]
+        for error in errors:
+            error(Appearance(*leaves)).backward()
+        torch.autograd.backward(made, [leaf.grad for leaf in leaves])
+
+    @torch.no_grad()
     def applied(self) -> Gaussians:
         """The changed scene."""
-        limit = math.log(self.settings.scale_limit)
-        factor = self.scale.clamp(-limit, limit).exp()
+        looks = self.appearance()
         base = self.start.harmonics[..., :1, :] + (self.color / SH_C0)[..., None, :]
         return replace(
             self.start,
-            opacities=torch.sigmoid(self.start_logits + self.opacity),
-            scales=self.start.scales * factor[..., None],
+            opacities=looks.opacities,
+            scales=self.start.scales * looks.sizes[..., None],
             harmonics=torch.cat([base, self.start.harmonics[..., 1:, :]], dim=-2),
         )

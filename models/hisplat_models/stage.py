@@ -1,6 +1,7 @@
 """One coarse-to-fine stage: features, the coarser surface and its errors -> Gaussians."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .cameras import Cameras
-from .channels_last import joined
+from .channels_last import added, joined
 from .config import HiSplatConfig
 from .depth_heads import (
     BackdropDepth,
+    CandidateChoice,
     CandidateDepth,
     CostVolumeDepth,
     LimitedDepth,
@@ -167,27 +169,53 @@ class Stage(nn.Module):
         seen = resize_maps(images, *size)
         if start is not None:
             seen = pooled_maps(start.evidence, self.refine_stride)
-        refine_in = [
-            seen,
-            _per_view(self.projection, full),
-            self._disparity_input(surface, prior),
-            surface.confidence,
-            full,
-            *errors,
-        ]
-        x = F.gelu(self.refine_norm(self.refine_in(joined(refine_in))))
-        refined = self.refine(x.unflatten(0, views))
+        refined = self._refined(
+            [
+                seen,
+                _per_view(self.projection, full),
+                self._disparity_input(surface, prior),
+                surface.confidence,
+                full,
+                *errors,
+            ]
+        )
+        known = (refined, seen, full, errors, surface, cameras, prior)
+        if start is None or torch.is_grad_enabled():
+            return self._placed(*known)
+        # From here on views are on their own: one by one they take a fraction of the memory.
+        each = [self._placed(*_of_view(known, view)) for view in range(views[1])]
+        return _side_by_side(each, surface)
+
+    def _refined(self, maps: list[Tensor]) -> Float[Tensor, "batch view width h w"]:
+        """What the U-Net makes of all that is known at its resolution."""
+        x = F.gelu(self.refine_norm(self.refine_in(joined(maps))))
+        return self.refine(x.unflatten(0, maps[0].shape[:2]))
+
+    def _placed(
+        self,
+        refined: Tensor,
+        seen: Tensor,
+        full: Tensor,
+        errors: list[Tensor],
+        surface: SurfaceEstimate,
+        cameras: Cameras,
+        prior: PriorMaps | None,
+    ) -> StageOutput:
+        """Gaussians of the U-Net's features and of what went into it."""
+        start = prior.stages[self.index] if prior is not None else None
         hidden = self._head_features(refined, seen, full, errors, start)
         raw = _per_view(self.head_out, hidden)
         heads = _per_view(self.disparity_out, F.gelu(_per_view(self.disparity_hidden, refined)))
         heads = resize_maps(heads, *raw.shape[-2:])
         delta, opacity_logit = heads[:, :, :1], heads[:, :, 1]
-        if start is not None:
+        if start is None:
+            return self._as_published(raw, delta, opacity_logit, refined, surface, cameras)
+        choice = None
+        if isinstance(self.placement, CandidateDepth):
             assert prior is not None
-            return self._from_prior(
-                raw, delta, opacity_logit, hidden, surface, cameras, start, prior
-            )
-        return self._as_published(raw, delta, opacity_logit, refined, surface, cameras)
+            choice = self.placement(hidden, prior)
+        del hidden  # as large as all that follows
+        return self._from_prior(raw, delta, opacity_logit, choice, surface, cameras, start)
 
     def _head_features(
         self,
@@ -205,7 +233,7 @@ class Stage(nn.Module):
         coarse = self.head_hidden(joined([refined, full, *errors]))
         coarse = coarse.unflatten(0, refined.shape[:2])
         fine = _per_view(self.head_fine, start.evidence)
-        return F.gelu(fine + resize_maps(coarse, *fine.shape[-2:]))
+        return F.gelu(added(fine, resize_maps(coarse, *fine.shape[-2:])))
 
     def _surface(
         self,
@@ -260,17 +288,15 @@ class Stage(nn.Module):
         raw: Tensor,
         delta: Tensor,
         opacity_logit: Tensor,
-        hidden: Tensor,
+        choice: CandidateChoice | None,
         surface: SurfaceEstimate,
         cameras: Cameras,
         start: StagePrior,
-        prior: PriorMaps,
     ) -> StageOutput:
         p = start.padding
-        raw = start.raw + _beyond_photo(bounded(raw, self.raw_limits), p)
+        raw = start.raw(self.sh_degree) + _beyond_photo(bounded(raw, self.raw_limits), p)
         logits = None
-        if isinstance(self.placement, CandidateDepth):
-            choice = self.placement(hidden, prior)
+        if choice is not None:
             inverse_depth, logits = choice.inverse_depth, choice.logits
             opacity_logit = opacity_logit + choice.opacity_logit
         else:
@@ -287,6 +313,45 @@ class Stage(nn.Module):
 
 def _per_view(layer: nn.Module, maps: Float[Tensor, "batch view c h w"]) -> Tensor:
     return layer(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+
+
+def _of_view(value: Any, view: int) -> Any:
+    """What holds for one view, where maps, or dataclasses and sequences of them, are of all."""
+    if isinstance(value, Tensor):
+        return value[:, view : view + 1]
+    if isinstance(value, tuple | list):
+        return type(value)(_of_view(item, view) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value, **{f.name: _of_view(getattr(value, f.name), view) for f in fields(value)}
+        )
+    return value
+
+
+def _side_by_side(views: list[StageOutput], surface: SurfaceEstimate) -> StageOutput:
+    """One output of those of single views, which go map by map: hence the list is emptied."""
+    padding = views[0].padding
+    gaussians = {f.name: [getattr(v.gaussians, f.name) for v in views] for f in fields(Gaussians)}
+    names = ("raw", "opacities", "inverse_depth", "candidate_logits")
+    maps = {name: [getattr(view, name) for view in views] for name in names}
+    views.clear()
+
+    def joined_views(parts: list[Tensor]) -> Tensor:
+        whole = torch.cat(parts, dim=1)
+        parts.clear()
+        return whole
+
+    return StageOutput(
+        gaussians=Gaussians(**{name: joined_views(parts) for name, parts in gaussians.items()}),
+        raw=joined_views(maps["raw"]),
+        opacities=joined_views(maps["opacities"]),
+        inverse_depth=joined_views(maps["inverse_depth"]),
+        surface=surface,
+        padding=padding,
+        candidate_logits=(
+            None if maps["candidate_logits"][0] is None else joined_views(maps["candidate_logits"])
+        ),
+    )
 
 
 def _beyond_photo(maps: Float[Tensor, "batch view c h w"], padding: int) -> Tensor:

@@ -46,9 +46,11 @@ def cameras_in_a_row(views: int = 2, baseline: float = 0.3, near=1.8, far=7.0) -
     )
 
 
-def photograph(planes: tuple[TexturedPlane, ...], cameras: Cameras) -> tuple[Tensor, Tensor]:
+def photograph(
+    planes: tuple[TexturedPlane, ...], cameras: Cameras, height: int = HEIGHT, width: int = WIDTH
+) -> tuple[Tensor, Tensor]:
     """Images (1, V, 3, H, W) and z-depths (1, V, H, W): the nearest plane along each ray."""
-    rays = cameras.rays(HEIGHT, WIDTH)[0].double().numpy()
+    rays = cameras.rays(height, width)[0].double().numpy()
     origins = cameras.positions[0].double().numpy()[:, None, None]
     depth = np.full(rays.shape[:-1], np.inf)
     color = np.zeros(rays.shape)

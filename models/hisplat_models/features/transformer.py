@@ -88,13 +88,14 @@ class _Windows:
         count: Windows per axis.
         size: (height, width) of one window.
         shift: (rows, columns) by which the split is moved down and right, wrapping around.
-        mask: Added to scores between the tokens of one window; None when all may attend to all.
+        regions: Labels of each window's tokens: only equal ones attend to each other. None when all
+            do.
     """
 
     count: int
     size: tuple[int, int]
     shift: tuple[int, int]
-    mask: Float[Tensor, "windows tokens tokens"] | None
+    regions: Int[Tensor, "windows tokens"] | None
 
     @classmethod
     def of(cls, unpadded: Tensor, height: int, width: int, count: int, shifted: bool) -> "_Windows":
@@ -105,8 +106,7 @@ class _Windows:
             return plain
         regions = _regions(unpadded, height, width, shift)
         regions = plain.split(regions[None, None, :, :, None])[0, 0, :, :, 0]
-        differ = regions[:, :, None] != regions[:, None, :]
-        return cls(count, size, shift, differ.to(unpadded.dtype) * _MASKED)
+        return cls(count, size, shift, regions)
 
     def split(
         self, x: Tensor
@@ -169,9 +169,9 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, windows: _Windows) -> Tensor:
         before = windows.split(x)
-        tokens = before + self.self_attention(before, before, windows.mask)
+        tokens = before + self.self_attention(before, before, windows.regions)
         # The other views are seen as they were before this layer, as published.
-        message = self.cross_attention(tokens, _of_other_views(before), windows.mask)
+        message = self.cross_attention(tokens, _of_other_views(before), windows.regions)
         return windows.merge(tokens + self.ffn(tokens, message))
 
 
@@ -189,21 +189,36 @@ class WindowAttention(nn.Module):
         self.merge = nn.Linear(channels, channels, bias=False)
         self.norm = nn.LayerNorm(channels)
 
-    def forward(self, tokens: Tensor, attended: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, attended: Tensor, regions: Tensor | None) -> Tensor:
         """What to add to the tokens (batch, view, windows, tokens, channels).
 
-        ``attended`` are k times as many as the tokens.
+        ``attended`` are k times as many as the tokens; ``regions`` as in ``_Windows``.
         """
-        if mask is not None:
-            mask = mask.repeat(1, 1, attended.shape[-2] // tokens.shape[-2])[None]
-        message = F.scaled_dot_product_attention(
-            self.query(tokens).flatten(0, 1),
-            self.key(attended).flatten(0, 1),
-            self.value(attended).flatten(0, 1),
-            mask,
-            scale=self.score_scale,
-        )
+        query = self.query(tokens).flatten(0, 1)
+        key, value = self.key(attended).flatten(0, 1), self.value(attended).flatten(0, 1)
+        if regions is None:
+            message = self._message(query, key, value, None)
+        else:
+            # Window by window: a mask has as many elements as there are pairs of tokens.
+            windows = [slice(w, w + 1) for w in range(len(regions))]
+            message = torch.cat(
+                [
+                    self._message(query[:, w], key[:, w], value[:, w], _mask(regions[w], key))
+                    for w in windows
+                ],
+                dim=1,
+            )
         return self.norm(self.merge(message.unflatten(0, tokens.shape[:2])))
+
+    def _message(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, mask, scale=self.score_scale)
+
+
+def _mask(regions: Int[Tensor, "1 tokens"], attended: Tensor) -> Float[Tensor, "1 1 n m"]:
+    """What to add to one window's scores."""
+    differ = (regions[:, :, None] != regions[:, None, :]).to(attended.dtype).mul_(_MASKED)
+    copies = attended.shape[-2] // regions.shape[-1]
+    return (differ if copies == 1 else differ.repeat(1, 1, copies))[None]
 
 
 def _of_other_views(tokens: Tensor) -> Tensor:

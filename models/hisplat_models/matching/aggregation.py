@@ -51,21 +51,28 @@ def _smaller(typing_context, a, b):
 
 
 def aggregate(
-    cost: np.ndarray, gray: np.ndarray, settings: MatchingSettings, second: bool
-) -> np.ndarray:
-    """Sum over eight paths (H, W, planes) int16 of a fixed-point cost; about 8 costs in size.
+    cost: np.ndarray,
+    gray: np.ndarray,
+    settings: MatchingSettings,
+    second: bool,
+    total: np.ndarray,
+    kept: np.ndarray,
+) -> None:
+    """Writes the sum over eight paths of a fixed-point cost; about 8 costs in size.
+
+    Besides ``total`` it takes memory for six rows only.
 
     Args:
         cost: (H, W, planes) bytes.
         gray: (H, W) intensities, 0-255.
         settings: Penalties.
         second: Whether with those of the second pass.
+        total: (H, W, planes) int16 to write to.
+        kept: (H, W) pixels whose curves in ``total`` stay as they are.
     """
-    total = np.empty(cost.shape, np.int16)
     small_jump, large_jump = jump_penalties(cost.shape[2], settings, second)
-    _sweep(cost, gray, small_jump, large_jump, total, False)
-    _sweep(cost, gray, small_jump, large_jump, total, True)
-    return total
+    _sweep(cost, gray, small_jump, large_jump, total, kept, False)
+    _sweep(cost, gray, small_jump, large_jump, total, kept, True)
 
 
 def jump_penalties(
@@ -80,7 +87,7 @@ def jump_penalties(
 
 
 @kernel
-def _sweep(cost, gray, small_jump, large_jump, total, backward):
+def _sweep(cost, gray, small_jump, large_jump, total, kept, backward):
     """Four paths: along the row and from the three neighbours in the row before.
 
     Buffers have a border of zeros (columns) so that paths start at the image's edge, and one of
@@ -93,6 +100,7 @@ def _sweep(cost, gray, small_jump, large_jump, total, backward):
     before_min = np.zeros((3, width + 2), np.int16)
     now_min = np.zeros((3, width + 2), np.int16)
     along = np.empty((2, planes + 2), np.int16)
+    unread = np.empty(planes, np.int16)
     for buffer in (before, now):
         buffer[:, :, 0] = UNREACHABLE
         buffer[:, :, planes + 1] = UNREACHABLE
@@ -106,7 +114,7 @@ def _sweep(cost, gray, small_jump, large_jump, total, backward):
             x = width - 1 - m if backward else m
             here = np.int64(gray[y, x])
             local = cost[y, x]
-            sums = total[y, x]
+            sums = unread if kept[y, x] else total[y, x]
             if not backward:
                 sums[:] = 0
             xb = min(max(x - step, 0), width - 1)

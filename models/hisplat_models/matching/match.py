@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from .cpu_backend import match_scene
+from .doubling import match_large_scene
 from .frames import without_frames
 from .geometry import Sweep, plan_sweeps
 from .ground import with_ground
@@ -20,9 +21,6 @@ from .settings import MatchingSettings
 from .torch_backend import match_scene_torch
 
 _DEFAULT = MatchingSettings()
-_Backend = Callable[
-    [Tensor, list[list[Sweep]], MatchingSettings], Iterator[list[dict[str, Tensor]]]
-]
 _VOLUME_AT_ONCE = 1 << 28  # pixels times planes in the torch backend's hands; about 10 bytes each
 
 
@@ -63,11 +61,10 @@ def match_views(
         raise ValueError("Expected 0 < near < far for every camera.")
     if backend == "auto":
         backend = "compiled" if images.device.type == "cpu" else "torch"
-    match = {"compiled": _match_compiled, "torch": _match_torch}[backend]
-    prior = _matched(images, cameras, settings, match)
+    prior = _matched(images, cameras, settings, backend)
     if views == 2:
         return prior
-    pair = _matched(images[:, :2], cameras[:, :2], settings, match)
+    pair = _matched(images[:, :2], cameras[:, :2], settings, backend)
     return with_leading_pair(prior, pair, cameras[:, :2], settings)
 
 
@@ -75,11 +72,16 @@ def _matched(
     images: Float[Tensor, "batch view 3 height width"],
     cameras: Cameras,
     settings: MatchingSettings,
-    match: _Backend,
+    backend: Literal["compiled", "torch"],
 ) -> MatchingPrior:
     """Every view matched with all others."""
     height, width = images.shape[-2:]
-    sweeps = [plan_sweeps(scene, height, width, settings) for scene in _scenes(cameras)]
+    match = {"compiled": _match_compiled, "torch": _match_torch}[backend]
+    planned = settings
+    if backend == "compiled" and _is_large(images, settings):
+        match = _match_large
+        planned = replace(settings, plane_spacing_px=2 * settings.plane_spacing_px)
+    sweeps = [plan_sweeps(scene, height, width, planned) for scene in _scenes(cameras)]
     photos, framed = without_frames(images.detach().float())
     scenes = [
         [_named(*view) for view in zip(maps, planned, near, strict=True)]
@@ -117,21 +119,37 @@ def _without_trust(
     )
 
 
+def _is_large(images: Tensor, settings: MatchingSettings) -> bool:
+    """Whether photos are searched at half their size."""
+    height, width = images.shape[-2:]
+    return max(height, width) > settings.whole_search_px and height % 16 == width % 16 == 0
+
+
 def _scenes(cameras: Cameras) -> list[Cameras]:
     return [cameras[b] for b in range(cameras.batch_shape[0])]
 
 
 def _match_compiled(
-    images: Tensor, sweeps: list[list[Sweep]], settings: MatchingSettings
+    images: Tensor,
+    sweeps: list[list[Sweep]],
+    settings: MatchingSettings,
+    match: Callable[..., list[dict[str, np.ndarray]]] = match_scene,
 ) -> Iterator[list[dict[str, Tensor]]]:
     """Maps of the views of each scene, one scene after the other."""
     threads = min(torch.get_num_threads(), images.shape[1])
     for scene, planned in zip(images.cpu().numpy(), sweeps, strict=True):
-        for_views = match_scene(scene, planned, settings, threads)
+        for_views = match(scene, planned, settings, threads)
         yield [
             {name: torch.from_numpy(np.ascontiguousarray(m)) for name, m in maps.items()}
             for maps in for_views
         ]
+
+
+def _match_large(
+    images: Tensor, sweeps: list[list[Sweep]], settings: MatchingSettings
+) -> Iterator[list[dict[str, Tensor]]]:
+    """The same for large photos."""
+    return _match_compiled(images, sweeps, settings, match_large_scene)
 
 
 def _match_torch(

@@ -44,16 +44,19 @@ def sweep_cost(
     outside = round(settings.outside_cost * COST_SCALE)
     color_weight = np.float32(settings.color_weight * COST_SCALE * 255 / (CHANNEL_LEVELS * 16) / 3)
     color_limit = np.float32(settings.color_limit * COST_SCALE)
-    volumes = []
+    shape = (height, width, sweep.planes)
+    mark = outside if len(others) == 1 else NOWHERE
+    cost = np.empty(shape, np.uint8)
+    total, seen = (np.zeros(shape if len(others) > 1 else 0, t) for t in (np.uint16, np.uint8))
     for transfer, other in zip(sweep.transfers, others, strict=True):
-        volume = np.empty((height, width, sweep.planes), np.uint8)
-        mark = outside if len(others) == 1 else NOWHERE
         _fill_cost(
             reference, other, transfer.matrix, rho, census_cost, margin, color_weight, color_limit,
-            mark, volume,
+            mark, cost,
         )  # fmt: skip
-        volumes.append(volume)
-    cost = volumes[0] if len(volumes) == 1 else _mean_where_seen(np.stack(volumes), outside)
+        if len(others) > 1:
+            _add_where_seen(cost, total, seen)
+    if len(others) > 1:
+        _mean_where_seen(total, seen, outside, cost)
     bias = settings.background_bias * COST_SCALE / sweep.planes * np.arange(sweep.planes)
     _add_bias(cost, np.rint(bias).astype(np.uint8))
     return cost
@@ -257,18 +260,17 @@ def _planes_last(row_cost, out):
 
 
 @kernel
-def _mean_where_seen(volumes, outside):
-    views, height, width, planes = volumes.shape
-    mean = np.empty((height, width, planes), np.uint8)
-    for y in range(height):
-        for x in range(width):
-            for d in range(planes):
-                total = 0
-                seen = 0
-                for k in range(views):
-                    cost = volumes[k, y, x, d]
-                    if cost != NOWHERE:
-                        total += cost
-                        seen += 1
-                mean[y, x, d] = (total + seen // 2) // seen if seen > 0 else outside
-    return mean
+def _add_where_seen(cost, total, seen):
+    flat, flat_total, flat_seen = cost.reshape(-1), total.reshape(-1), seen.reshape(-1)
+    for i in range(flat.size):
+        if flat[i] != NOWHERE:
+            flat_total[i] += flat[i]
+            flat_seen[i] += 1
+
+
+@kernel
+def _mean_where_seen(total, seen, outside, cost):
+    flat, flat_total, flat_seen = cost.reshape(-1), total.reshape(-1), seen.reshape(-1)
+    for i in range(flat.size):
+        count = np.int64(flat_seen[i])
+        flat[i] = (flat_total[i] + count // 2) // count if count > 0 else outside

@@ -4,17 +4,20 @@ import torch
 
 from .base import Renderer, Rendering
 from .cpu import CpuRenderer
+from .places import Appearance, place
 from .reference import ReferenceRenderer
 from .settings import PAPER, RasterizationSettings
 
 __all__ = [
     "PAPER",
+    "Appearance",
     "CpuRenderer",
     "RasterizationSettings",
     "ReferenceRenderer",
     "Renderer",
     "Rendering",
     "create_renderer",
+    "place",
 ]
 
 

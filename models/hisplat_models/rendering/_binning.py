@@ -27,9 +27,16 @@ def visible_indices(rects):
     return found[:count]
 
 
+def sorted_by_depth(indices: np.ndarray, depths: np.ndarray) -> np.ndarray:
+    """The indices by ascending positive depth, stable; may overwrite them."""
+    if depths.dtype == np.float32:
+        return _radix_sorted(indices, depths)
+    return indices[np.argsort(depths[indices], kind="stable")]
+
+
 @kernel
-def sort_by_depth(indices, depths):
-    """The indices by ascending positive float32 depth, stable: a radix sort of the bits."""
+def _radix_sorted(indices, depths):
+    """For float32, by its bits."""
     buckets = 1 << _RADIX_BITS
     count = indices.shape[0]
     histogram = np.zeros((3, buckets), np.uint32)

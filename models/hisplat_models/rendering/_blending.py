@@ -47,19 +47,19 @@ from ._projection import (
 # Half a pixel turns positions into the rows whose centres lie beyond or before them; the rest
 # covers rounding errors.
 _TO_FIRST, _TO_LAST = np.float32(0.48), np.float32(0.52)
-_LANES = np.uint64(TILE_WIDTH)
-_PLANE = TILE_PIXELS
-_SUM_PLANE = TILE_PIXELS + TILE_WIDTH
+LANES = np.uint64(TILE_WIDTH)
+PLANE = TILE_PIXELS
+SUM_PLANE = TILE_PIXELS + TILE_WIDTH
 # Pairs are taken in blocks; between them a tile looks which of its rows still take light.
-_BLOCK = 32
+BLOCK = 32
 
 
-def _exp2(x):
+def exp2(x):
     """2 to the power of x in [-126, 1]."""
     return 2.0**x
 
 
-@overload(_exp2, inline="never")
+@overload(exp2, inline="never")
 @no_type_check
 def _exp2_of_type(x):
     """Full precision for float64; for float32 a polynomial that vectorises (1e-7 relative)."""
@@ -85,7 +85,7 @@ def _exp2_of_type(x):
 
 
 @inlined
-def _fill_row_spans(records, gaussian_of, first, last, x_low, x_high, y_low, y_high, spans):
+def fill_row_spans(records, gaussian_of, first, last, x_low, x_high, y_low, y_high, spans):
     """For pairs first to last, the rows of y_low to y_high where the ellipse meets the columns.
 
     The ellipse is where alpha >= alpha_min; ``x_low`` and ``x_high`` are the columns' outermost
@@ -146,32 +146,32 @@ def blend(
     log_min_ = math.log2(alpha_min_)
     log_min, log_floor = kind(log_min_), kind(max(log_min_ - 1, -120.0))
     zero, half = kind(0), kind(0.5)
-    spans = np.empty((_BLOCK, 2), np.int32)
-    buffer = np.empty(6 * _PLANE, records.dtype)
+    spans = np.empty((BLOCK, 2), np.int32)
+    buffer = np.empty(6 * PLANE, records.dtype)
     t, stopped, red, green, blue, far = (
         np.uint64(0),
-        np.uint64(_PLANE),
-        np.uint64(2 * _PLANE),
-        np.uint64(3 * _PLANE),
-        np.uint64(4 * _PLANE),
-        np.uint64(5 * _PLANE),
+        np.uint64(PLANE),
+        np.uint64(2 * PLANE),
+        np.uint64(3 * PLANE),
+        np.uint64(4 * PLANE),
+        np.uint64(5 * PLANE),
     )
     for tile in range(first_tile, last_tile):
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
         rows, columns = min(TILE_HEIGHT, height - top), min(TILE_WIDTH, width - left)
         x_low, x_high = kind(left) + half, kind(left + columns) - half
-        buffer[:_PLANE] = 1
-        buffer[_PLANE : 2 * _PLANE] = 1e9
-        buffer[2 * _PLANE :] = 0
+        buffer[:PLANE] = 1
+        buffer[PLANE : 2 * PLANE] = 1e9
+        buffer[2 * PLANE :] = 0
         live_first, live_last = 0, rows
         first = np.int64(starts[tile])
         count = np.int64(starts[tile + 1]) - first
-        for begin in range(0, count, _BLOCK):
-            end = min(begin + _BLOCK, count)
+        for begin in range(0, count, BLOCK):
+            end = min(begin + BLOCK, count)
             live_first, live_last = _live_rows(buffer, live_first, live_last)
             if live_first >= live_last:
                 break
-            _fill_row_spans(
+            fill_row_spans(
                 records, gaussian_of, first + begin, first + end, x_low, x_high,
                 top + live_first, top + live_last, spans,
             )  # fmt: skip
@@ -185,12 +185,12 @@ def blend(
                 for row in range(y_first, y_last):
                     dy = kind(row) + half - records[n, MEAN_Y]
                     across, along = form_b * dy, form_c * dy * dy + log_opacity
-                    base = np.uint64(row - top) * _LANES
-                    for lane in range(_LANES):
+                    base = np.uint64(row - top) * LANES
+                    for lane in range(LANES):
                         i = base + lane
                         dx = kind(np.int32(lane)) + x_offset
                         log_alpha = (form_a * dx + across) * dx + along
-                        value = min(alpha_max, _exp2(max(log_alpha, log_floor)))
+                        value = min(alpha_max, exp2(max(log_alpha, log_floor)))
                         value = value if log_alpha >= log_min else zero
                         before = buffer[t + i]
                         after = before - before * value
@@ -215,7 +215,7 @@ def blend(
                 depth[y, x] = buffer[far + i]
                 alpha[y, x] = kind(1) - rest
         if state.shape[0] > 0:
-            state[tile, :] = buffer[: 2 * _PLANE]
+            state[tile, :] = buffer[: 2 * PLANE]
 
 
 @reordering_kernel
@@ -235,35 +235,35 @@ def blend_gradients(
     log_min_ = math.log2(alpha_min_)
     log_min, log_floor = kind(log_min_), kind(max(log_min_ - 1, -120.0))
     zero, half, one = kind(0), kind(0.5), kind(1)
-    spans = np.empty((_BLOCK, 2), np.int32)
-    buffer = np.empty(8 * _PLANE + 7 * _SUM_PLANE, records.dtype)
+    spans = np.empty((BLOCK, 2), np.int32)
+    buffer = np.empty(8 * PLANE + 7 * SUM_PLANE, records.dtype)
     t, stopped, behind, d_red, d_green, d_blue, d_far, d_weight = (
         np.uint64(0),
-        np.uint64(_PLANE),
-        np.uint64(2 * _PLANE),
-        np.uint64(3 * _PLANE),
-        np.uint64(4 * _PLANE),
-        np.uint64(5 * _PLANE),
-        np.uint64(6 * _PLANE),
-        np.uint64(7 * _PLANE),
+        np.uint64(PLANE),
+        np.uint64(2 * PLANE),
+        np.uint64(3 * PLANE),
+        np.uint64(4 * PLANE),
+        np.uint64(5 * PLANE),
+        np.uint64(6 * PLANE),
+        np.uint64(7 * PLANE),
     )
     # Sums over the rows of one Gaussian, per column. They run along the rows, each row's in its
     # own place, since only then does the compiler see that they don't overlap the planes.
     s_0, s_y, s_yy, s_red, s_green, s_blue, s_far = (
-        np.uint64(8 * _PLANE),
-        np.uint64(8 * _PLANE + _SUM_PLANE),
-        np.uint64(8 * _PLANE + 2 * _SUM_PLANE),
-        np.uint64(8 * _PLANE + 3 * _SUM_PLANE),
-        np.uint64(8 * _PLANE + 4 * _SUM_PLANE),
-        np.uint64(8 * _PLANE + 5 * _SUM_PLANE),
-        np.uint64(8 * _PLANE + 6 * _SUM_PLANE),
+        np.uint64(8 * PLANE),
+        np.uint64(8 * PLANE + SUM_PLANE),
+        np.uint64(8 * PLANE + 2 * SUM_PLANE),
+        np.uint64(8 * PLANE + 3 * SUM_PLANE),
+        np.uint64(8 * PLANE + 4 * SUM_PLANE),
+        np.uint64(8 * PLANE + 5 * SUM_PLANE),
+        np.uint64(8 * PLANE + 6 * SUM_PLANE),
     )
     for tile in range(first_tile, last_tile):
         left, top = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
         rows, columns = min(TILE_HEIGHT, height - top), min(TILE_WIDTH, width - left)
         x_low, x_high = kind(left) + half, kind(left + columns) - half
-        buffer[: 2 * _PLANE] = state[tile]
-        buffer[2 * _PLANE :] = 0
+        buffer[: 2 * PLANE] = state[tile]
+        buffer[2 * PLANE :] = 0
         last_position = zero
         for row in range(rows):
             for column in range(columns):
@@ -281,9 +281,9 @@ def blend_gradients(
                 buffer[d_weight + i] = d_alpha[y, x] - shown
         first = np.int64(starts[tile])
         count = np.int64(starts[tile + 1]) - first
-        for block in range((count - 1) // _BLOCK, -1, -1):
-            begin, end = block * _BLOCK, min((block + 1) * _BLOCK, count)
-            _fill_row_spans(
+        for block in range((count - 1) // BLOCK, -1, -1):
+            begin, end = block * BLOCK, min((block + 1) * BLOCK, count)
+            fill_row_spans(
                 records, gaussian_of, first + begin, first + end, x_low, x_high, top, top + rows,
                 spans,
             )  # fmt: skip
@@ -297,20 +297,20 @@ def blend_gradients(
                 form_a, form_b, form_c = records[n, FORM_A], records[n, FORM_B], records[n, FORM_C]
                 log_opacity = records[n, LOG_OPACITY]
                 r, g, b, z = records[n, RED], records[n, GREEN], records[n, BLUE], records[n, DEPTH]
-                base = np.uint64(y_first - top) * _LANES
+                base = np.uint64(y_first - top) * LANES
                 for plane in range(7):
-                    start = np.uint64(8 * _PLANE + plane * _SUM_PLANE) + base
-                    for lane in range(_LANES):
+                    start = np.uint64(8 * PLANE + plane * SUM_PLANE) + base
+                    for lane in range(LANES):
                         buffer[start + lane] = 0
                 for row in range(y_first, y_last):
                     dy = kind(row) + half - records[n, MEAN_Y]
                     across, along = form_b * dy, form_c * dy * dy + log_opacity
-                    base = np.uint64(row - top) * _LANES
-                    for lane in range(_LANES):
+                    base = np.uint64(row - top) * LANES
+                    for lane in range(LANES):
                         i = base + lane
                         dx = kind(np.int32(lane)) + x_offset
                         log_alpha = (form_a * dx + across) * dx + along
-                        raw = _exp2(max(log_alpha, log_floor))
+                        raw = exp2(max(log_alpha, log_floor))
                         value = min(alpha_max, raw)
                         value = value if log_alpha >= log_min else zero
                         value = value if position < buffer[stopped + i] else zero
@@ -326,17 +326,17 @@ def blend_gradients(
                         d_log = d_value * value if raw <= alpha_max else zero
                         buffer[t + i] = before
                         buffer[behind + i] += weight * gain
-                        buffer[s_0 + i + _LANES] = buffer[s_0 + i] + d_log
-                        buffer[s_y + i + _LANES] = buffer[s_y + i] + d_log * dy
-                        buffer[s_yy + i + _LANES] = buffer[s_yy + i] + d_log * dy * dy
-                        buffer[s_red + i + _LANES] = buffer[s_red + i] + weight * g_red
-                        buffer[s_green + i + _LANES] = buffer[s_green + i] + weight * g_green
-                        buffer[s_blue + i + _LANES] = buffer[s_blue + i] + weight * g_blue
-                        buffer[s_far + i + _LANES] = buffer[s_far + i] + weight * g_far
-                base = np.uint64(y_last - top) * _LANES
+                        buffer[s_0 + i + LANES] = buffer[s_0 + i] + d_log
+                        buffer[s_y + i + LANES] = buffer[s_y + i] + d_log * dy
+                        buffer[s_yy + i + LANES] = buffer[s_yy + i] + d_log * dy * dy
+                        buffer[s_red + i + LANES] = buffer[s_red + i] + weight * g_red
+                        buffer[s_green + i + LANES] = buffer[s_green + i] + weight * g_green
+                        buffer[s_blue + i + LANES] = buffer[s_blue + i] + weight * g_blue
+                        buffer[s_far + i + LANES] = buffer[s_far + i] + weight * g_far
+                base = np.uint64(y_last - top) * LANES
                 m, m_x, m_y, m_xx, m_xy, m_yy = zero, zero, zero, zero, zero, zero
                 c_red, c_green, c_blue, c_far = zero, zero, zero, zero
-                for lane in range(_LANES):
+                for lane in range(LANES):
                     dx = kind(np.int32(lane)) + x_offset
                     moment, moment_y = buffer[s_0 + base + lane], buffer[s_y + base + lane]
                     m += moment

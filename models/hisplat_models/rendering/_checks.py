@@ -32,12 +32,13 @@ def check_inputs(gaussians: Gaussians, cameras: Cameras, image_size: tuple[int, 
     if min(image_size) < 1:
         raise ValueError(f"Expected a positive image size (height, width), got {image_size}.")
     for field in ("means", "scales", "quaternions_wxyz", "opacities", "harmonics"):
-        _check_finite(f"gaussians.{field}", getattr(gaussians, field))
+        check_finite(f"gaussians.{field}", getattr(gaussians, field))
     for field in ("camera_to_world", "intrinsics"):
-        _check_finite(f"cameras.{field}", getattr(cameras, field))
+        check_finite(f"cameras.{field}", getattr(cameras, field))
 
 
-def _check_finite(name: str, values: torch.Tensor) -> None:
+def check_finite(name: str, values: torch.Tensor) -> None:
+    """Raises ValueError for NaN or infinite values."""
     # The sum is finite unless an element isn't, or it overflows: cheaper than asking each.
     if torch.isfinite(values.detach().sum()):
         return

@@ -142,6 +142,54 @@ def tiles_touched(center, radius):
     return EXTENT_TILE * first, EXTENT_TILE * end
 
 
+@inlined
+def fill_ellipse(
+    n, mean_x, mean_y, cov_xx, cov_xy, cov_yy, opacity, height, width, settings, within_tiles,
+    records, rects,
+):  # fmt: skip
+    """Fills the n-th record but for colour and depth, and its rectangle; False if it is culled.
+
+    The covariance is that without dilation.
+    """
+    dilation, _, alpha_min, _, _, _ = settings
+    cov_xx += dilation
+    cov_yy += dilation
+    det = cov_xx * cov_yy - cov_xy * cov_xy
+    # Where alpha reaches alpha_min: far tighter than three sigma for faint Gaussians.
+    level = 2 * math.log(opacity / alpha_min)
+    reach_x, reach_y = math.sqrt(level * cov_xx), math.sqrt(level * cov_yy)
+    if not (det > 0 and math.isfinite(det)):
+        return False
+    x0, x1 = max(mean_x - reach_x - 0.5, 0.0), min(mean_x + reach_x + 0.5, width)
+    y0, y1 = max(mean_y - reach_y - 0.5, 0.0), min(mean_y + reach_y + 0.5, height)
+    first_row, end_row = 0.0, height
+    if within_tiles:
+        radius = three_sigma_radius(cov_xx, cov_yy, det)
+        first_column, end_column = tiles_touched(mean_x, radius)
+        x0, x1 = max(x0, first_column), min(x1, end_column)
+        first_row, end_row = tiles_touched(mean_y, radius)
+        y0, y1 = max(y0, first_row), min(y1, end_row)
+    if not (x0 < x1 and y0 < y1):
+        return False
+    rects[n, 0] = int(x0) // TILE_WIDTH
+    rects[n, 1] = (math.ceil(x1) + TILE_WIDTH - 1) // TILE_WIDTH
+    rects[n, 2] = int(y0) // TILE_HEIGHT
+    rects[n, 3] = (math.ceil(y1) + TILE_HEIGHT - 1) // TILE_HEIGHT
+    records[n, MEAN_X] = mean_x
+    records[n, MEAN_Y] = mean_y
+    records[n, FORM_A] = -0.5 * LOG2_E * cov_yy / det
+    records[n, FORM_B] = LOG2_E * cov_xy / det
+    records[n, FORM_C] = -0.5 * LOG2_E * cov_xx / det
+    records[n, LOG_OPACITY] = math.log2(opacity)
+    records[n, SLOPE] = cov_xy / cov_xx
+    records[n, RIM] = level * det / cov_xx
+    records[n, RIM_FALL] = det / (cov_xx * cov_xx)
+    records[n, SHIFT] = cov_xy * math.sqrt(level / cov_yy)
+    records[n, FIRST_ROW] = first_row
+    records[n, END_ROW] = end_row
+    return True
+
+
 @kernel
 def project(
     start, stop, means, scales, quaternions, opacities, harmonics, pose, intrinsics,
@@ -153,7 +201,7 @@ def project(
     (dilation, alpha_max, alpha_min, transmittance_min, near_plane, frustum_margin);
     ``within_tiles`` asks for the extent of three sigma in tiles.
     """
-    dilation, _, alpha_min, _, near_plane, margin = settings
+    _, _, alpha_min, _, near_plane, margin = settings
     fx, fy, cx, cy = intrinsics
     x_low, x_high = slope_limits(fx, cx, width, margin)
     y_low, y_high = slope_limits(fy, cy, height, margin)
@@ -176,44 +224,16 @@ def project(
         u = min(max(x * inv_z, x_low), x_high)
         v = min(max(y * inv_z, y_low), y_high)
         t00, t01, t02, t10, t11, t12 = half_covariance(m, fx * inv_z, fy * inv_z, u, v)
-        cov_xx = t00 * t00 + t01 * t01 + t02 * t02 + dilation
+        cov_xx = t00 * t00 + t01 * t01 + t02 * t02
         cov_xy = t00 * t10 + t01 * t11 + t02 * t12
-        cov_yy = t10 * t10 + t11 * t11 + t12 * t12 + dilation
-        det = cov_xx * cov_yy - cov_xy * cov_xy
+        cov_yy = t10 * t10 + t11 * t11 + t12 * t12
         mean_x, mean_y = fx * x * inv_z + cx, fy * y * inv_z + cy
-        # Where alpha reaches alpha_min: far tighter than three sigma for faint Gaussians.
-        level = 2 * math.log(opacity / alpha_min)
-        reach_x, reach_y = math.sqrt(level * cov_xx), math.sqrt(level * cov_yy)
-        if not (det > 0 and math.isfinite(det)):
+        if not fill_ellipse(
+            n, mean_x, mean_y, cov_xx, cov_xy, cov_yy, opacity, height, width, settings,
+            within_tiles, records, rects,
+        ):  # fmt: skip
             continue
-        x0, x1 = max(mean_x - reach_x - 0.5, 0.0), min(mean_x + reach_x + 0.5, width)
-        y0, y1 = max(mean_y - reach_y - 0.5, 0.0), min(mean_y + reach_y + 0.5, height)
-        first_row, end_row = 0.0, height
-        if within_tiles:
-            radius = three_sigma_radius(cov_xx, cov_yy, det)
-            first_column, end_column = tiles_touched(mean_x, radius)
-            x0, x1 = max(x0, first_column), min(x1, end_column)
-            first_row, end_row = tiles_touched(mean_y, radius)
-            y0, y1 = max(y0, first_row), min(y1, end_row)
-        if not (x0 < x1 and y0 < y1):
-            continue
-        rects[n, 0] = int(x0) // TILE_WIDTH
-        rects[n, 1] = (math.ceil(x1) + TILE_WIDTH - 1) // TILE_WIDTH
-        rects[n, 2] = int(y0) // TILE_HEIGHT
-        rects[n, 3] = (math.ceil(y1) + TILE_HEIGHT - 1) // TILE_HEIGHT
         depths[n] = z
-        records[n, MEAN_X] = mean_x
-        records[n, MEAN_Y] = mean_y
-        records[n, FORM_A] = -0.5 * LOG2_E * cov_yy / det
-        records[n, FORM_B] = LOG2_E * cov_xy / det
-        records[n, FORM_C] = -0.5 * LOG2_E * cov_xx / det
-        records[n, LOG_OPACITY] = math.log2(opacity)
-        records[n, SLOPE] = cov_xy / cov_xx
-        records[n, RIM] = level * det / cov_xx
-        records[n, RIM_FALL] = det / (cov_xx * cov_xx)
-        records[n, SHIFT] = cov_xy * math.sqrt(level / cov_yy)
-        records[n, FIRST_ROW] = first_row
-        records[n, END_ROW] = end_row
         if bands > 1:
             inverse = 1 / math.sqrt(wx * wx + wy * wy + wz * wz)
             fill_sh_basis(wx * inverse, wy * inverse, wz * inverse, bands, basis)

@@ -17,7 +17,7 @@ from ._binning import (
     TILE_WIDTH,
     bin_pairs,
     gradient_slots,
-    sort_by_depth,
+    sorted_by_depth,
     visible_indices,
 )
 from ._blending import blend, blend_gradients
@@ -56,19 +56,7 @@ class CpuRenderer:
     ) -> Rendering:
         """Renders at ``image_size`` = (height, width); ``background`` is black by default."""
         check_inputs(gaussians, cameras, image_size)
-        if gaussians.means.device.type != "cpu":
-            raise ValueError(f"Expected Gaussians on the CPU, got {gaussians.means.device}.")
-        dtype = torch.float64 if gaussians.means.dtype == torch.float64 else torch.float32
-        order = sorting_depths(gaussians.means, cameras, self.settings)
-        shared = _Shared(
-            intrinsics=projection_px(cameras, image_size, self.settings).detach().double().numpy(),
-            height=image_size[0],
-            width=image_size[1],
-            background=np.zeros(3) if background is None else background.detach().double().numpy(),
-            settings=_constants(self.settings),
-            within_tiles=self.settings.extent == "three_sigma_tiles",
-            sorting_depths=None if order is None else order.contiguous().numpy(),
-        )
+        shared = shared_by_views(self.settings, gaussians, cameras, image_size, background)
         differentiable = [
             gaussians.means,
             gaussians.scales,
@@ -77,7 +65,7 @@ class CpuRenderer:
             gaussians.harmonics,
             cameras.camera_to_world,
         ]
-        inputs = [x.to(dtype).contiguous() for x in differentiable]
+        inputs = [x.to(shared.dtype).contiguous() for x in differentiable]
         if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
             return Rendering(*_Draw.apply(shared, *inputs))
         images, _ = _draw_all([x.detach().numpy() for x in inputs], shared, keep=False)
@@ -100,7 +88,7 @@ class _Draw(torch.autograd.Function):
     """All views as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, shared: "_Shared", *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, shared: "Shared", *inputs: Tensor) -> tuple[Tensor, ...]:
         """Colour, depth and alpha."""
         images, ctx.views = _draw_all([x.numpy() for x in inputs], shared, keep=True)
         ctx.shared = shared
@@ -124,9 +112,10 @@ class _Draw(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class _Shared:
+class Shared:
     """What all views have in common, and the intrinsics and any sorting depths of each."""
 
+    dtype: torch.dtype
     intrinsics: Array
     height: int
     width: int
@@ -137,15 +126,45 @@ class _Shared:
 
     @property
     def tiles_x(self) -> int:
+        """Tiles in a row."""
         return -(-self.width // TILE_WIDTH)
 
     @property
     def tiles_y(self) -> int:
+        """Rows of tiles."""
         return -(-self.height // TILE_HEIGHT)
 
     def focal_and_center(self, b: int, v: int) -> tuple[float, float, float, float]:
+        """One camera's intrinsics, pixels."""
         k = self.intrinsics[b, v]
         return float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])
+
+
+def shared_by_views(
+    settings: RasterizationSettings,
+    gaussians: Gaussians,
+    cameras: Cameras,
+    image_size: tuple[int, int],
+    background: Float[Tensor, "3"] | None = None,
+) -> Shared:
+    """What drawing them needs besides the Gaussians themselves.
+
+    Raises:
+        ValueError: for Gaussians that are not on the CPU.
+    """
+    if gaussians.means.device.type != "cpu":
+        raise ValueError(f"Expected Gaussians on the CPU, got {gaussians.means.device}.")
+    order = sorting_depths(gaussians.means, cameras, settings)
+    return Shared(
+        dtype=torch.float64 if gaussians.means.dtype == torch.float64 else torch.float32,
+        intrinsics=projection_px(cameras, image_size, settings).detach().double().numpy(),
+        height=image_size[0],
+        width=image_size[1],
+        background=np.zeros(3) if background is None else background.detach().double().numpy(),
+        settings=_constants(settings),
+        within_tiles=settings.extent == "three_sigma_tiles",
+        sorting_depths=None if order is None else order.contiguous().numpy(),
+    )
 
 
 @dataclass(frozen=True)
@@ -160,7 +179,7 @@ class _View:
 
 
 def _draw_all(
-    inputs: list[Array], shared: _Shared, keep: bool
+    inputs: list[Array], shared: Shared, keep: bool
 ) -> tuple[tuple[Array, Array, Array], list[list[_View]]]:
     """Colour, depth and alpha of all views; and, to ``keep``, what their gradients need."""
     *fields, poses = inputs
@@ -189,7 +208,7 @@ def _draw(
     pose: Array,
     intrinsics: tuple[float, ...],
     sort_by: Array | None,
-    shared: _Shared,
+    shared: Shared,
     images: tuple[Array, Array, Array],
     keep: bool,
 ) -> _View:
@@ -208,10 +227,7 @@ def _draw(
     for_ranges(count, GAUSSIANS_AT_ONCE, project_range)
     order = visible_indices(rects)
     depths = depths if sort_by is None else sort_by
-    if depths.dtype == np.float32:
-        order = sort_by_depth(order, depths)
-    else:
-        order = order[np.argsort(depths[order], kind="stable")]
+    order = sorted_by_depth(order, depths)
     tiles_x, tiles = shared.tiles_x, shared.tiles_x * shared.tiles_y
     starts, gaussian_of = bin_pairs(order, rects, tiles_x, shared.tiles_y)
     state = np.empty((tiles if keep else 0, 2 * TILE_PIXELS), dtype)
@@ -230,7 +246,7 @@ def _gradients_of_all(
     inputs: list[Array],
     kept: list[list[_View]],
     d_images: list[Array],
-    shared: _Shared,
+    shared: Shared,
     wanted: tuple[bool, ...],
 ) -> list[Array]:
     """Gradients of the inputs, summed over views; those not ``wanted`` may be incomplete."""
@@ -258,7 +274,7 @@ def _gradients(
     scene: list[Array],
     pose: Array,
     intrinsics: tuple[float, ...],
-    shared: _Shared,
+    shared: Shared,
     view: _View,
     d_images: list[Array],
     needs: tuple[bool, bool],
