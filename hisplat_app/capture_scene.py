@@ -12,7 +12,6 @@ from hisplat_data_tools.images import Photo
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import Gaussians
 from hisplat_models.network import HiSplat
-from hisplat_models.stage import StageOutput
 
 from .capture_fusion import (
     Fragment,
@@ -28,6 +27,7 @@ from .capture_fusion import (
 from .capture_pairs import Pair, PairSettings, choose_pairs
 from .capture_ranges import pair_range, ranges_from_photos, ranges_from_points
 from .photo_cameras import at_working_size
+from .stage_depths import footprints, stage_depths, without_padding
 from .step_clock import Progress, ignore_progress
 
 LEAST_OPACITY = 1 / 255
@@ -133,14 +133,14 @@ def _of_pair(
     where = next(network.parameters()).device
     with torch.no_grad():
         output = network(images[None].to(where), seen[None].to(where))
-    depths = [_depths(stage, seen) for stage in output.stages]
+    depths = [stage_depths(stage, seen) for stage in output.stages]
     surfaces = _surfaces(depths[-1], images, seen, output.stages[-1].padding, settings)
     enlargement = max(photo.width for photo in photos) / images.shape[-1]
     gaussians = _widened(
         output.gaussians.to("cpu")[0],
         torch.cat(
             [
-                _footprint(depth, stage, seen)
+                footprints(depth, stage, seen)
                 for depth, stage in zip(depths, output.stages, strict=True)
             ]
         ),
@@ -151,22 +151,6 @@ def _of_pair(
     return chosen(gaussians, visible), surfaces
 
 
-def _depths(stage: StageOutput, cameras: Cameras) -> Float[Tensor, "2 rows columns"]:
-    """The z-depths in their own views of a stage's Gaussians, on its padded grid."""
-    rows, columns = stage.raw.shape[-2:]
-    means = stage.gaussians.means[0].cpu().unflatten(0, (2, rows * columns))
-    depth = torch.stack([cameras[view].project(means[view])[:, 2] for view in range(2)])
-    return depth.clamp_min(1e-6).unflatten(1, (rows, columns))
-
-
-def _footprint(
-    depth: Float[Tensor, "2 rows columns"], stage: StageOutput, cameras: Cameras
-) -> Float[Tensor, "n"]:
-    """How wide a cell of the stage's grid is on the surface, world units."""
-    cell = depth / cameras.intrinsics[:, 0, 0, None, None] / stage.opacities.shape[-1]
-    return cell.flatten()
-
-
 def _surfaces(
     depth: Float[Tensor, "2 rows columns"],
     images: Float[Tensor, "2 3 height width"],
@@ -175,8 +159,7 @@ def _surfaces(
     settings: CaptureSettings,
 ) -> list[Surface]:
     """What the two views show, from the finest stage's depths."""
-    rows, columns = depth.shape[-2:]
-    inverse = 1 / depth[:, padding : rows - padding, padding : columns - padding]
+    inverse = 1 / without_padding(depth, padding)
     agreed = agreement(inverse, cameras, settings.fusion)
     colors = F.adaptive_avg_pool2d(images, (inverse.shape[-2], inverse.shape[-1]))
     return [

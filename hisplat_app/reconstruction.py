@@ -38,6 +38,7 @@ from hisplat_models.smaller_networks import Depth
 from .defaults import DEFAULT_MODEL, DEFAULT_REFINE, DEFAULT_SIZE, MOST_PHOTOS
 from .freed_memory import between_steps
 from .photo_cameras import at_working_size, find_photo_cameras, undistorted_photos
+from .photo_overlap import without_repetition
 from .self_check import Signs, signs_of
 from .step_clock import Progress, StepClock, ignore_progress
 from .verdict import Verdict, verdict_of
@@ -241,7 +242,8 @@ def reconstruct(
             shape (photo,). By default they are estimated from the photos.
         focal_px: Focal length of all photos in their pixels, if cameras are estimated. By default
             from EXIF, else a guess that is warned about.
-        fov_degrees: Horizontal field of view of all photos instead of ``focal_px``.
+        fov_degrees: Horizontal field of view instead of ``focal_px``; of photos held the other way
+            than the first one, it is the vertical one.
         principal_point: Of all photos, x and y in pixels of their files; by default the middle.
         distortion: Of the lens that took all photos; they are undistorted first, and all cameras
             are those of undistorted photos.
@@ -302,8 +304,9 @@ def reconstruct(
             clock.part(0.25, predicted),
             on_level=show_level,
         )
+        scene = without_repetition(output, images, seen)
         if refine:
-            show_level(output.gaussians)
+            show_level(scene)
         clock.begin("checking the scene", predicted)
         renderer = network.create_renderer(where)
         signs = signs_of(output, images.to(where), seen.to(where), renderer)

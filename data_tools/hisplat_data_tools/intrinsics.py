@@ -6,7 +6,7 @@ unless the user knows better.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -93,10 +93,21 @@ def focals_of_photos(
 ) -> tuple[FocalEstimate, ...]:
     """The focal lengths of photos; one without EXIF tags takes over that of one of its size.
 
+    Args:
+        photos: The first one first.
+        focal_px: Given for all in pixels of their files.
+        fov_deg: Or given as the angle across the width of the first photo, and of all held like it;
+            those held the other way are the same camera's, turned.
+
     Raises:
         ValueError: if both options are given, or one is out of range.
     """
     own = [focal_of_photo(photo, focal_px, fov_deg) for photo in photos]
+    if fov_deg is not None:
+        return tuple(
+            _turned(own[0], photos[0], photo) if _is_turned(photos[0], photo) else focal
+            for photo, focal in zip(photos, own, strict=True)
+        )
     known = {
         tuple(sorted(photo.original_size)): (focal, photo)
         for photo, focal in reversed(list(zip(photos, own, strict=True)))
@@ -110,6 +121,17 @@ def focals_of_photos(
         return _taken_over(other[0], other[1], photo)
 
     return tuple(best(photo, focal) for photo, focal in zip(photos, own, strict=True))
+
+
+def _is_turned(first: Photo, photo: Photo) -> bool:
+    """Whether one is upright and the other lies on its side; squares are neither."""
+    return (first.width - first.height) * (photo.width - photo.height) < 0
+
+
+def _turned(focal: FocalEstimate, first: Photo, photo: Photo) -> FocalEstimate:
+    """That of the first photo's camera turned by a quarter, in pixels of another size."""
+    scale = max(photo.width, photo.height) / max(first.width, first.height)
+    return replace(focal, focal_px=focal.focal_px * scale)
 
 
 def centre_of_photo(

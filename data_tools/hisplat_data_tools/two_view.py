@@ -1,8 +1,8 @@
 """The relative pose of two photos, and how deep their scene is.
 
 Keypoints that match tell rotation and direction (``epipolar``); whoever has denser matches refits
-the estimate with them. The length of the baseline cannot be seen in two photos: it is set so that the
-median depth is ``MEDIAN_DEPTH``. The world is the left camera.
+the estimate with them. The length of the baseline cannot be seen in two photos: it is set so that
+the median depth is ``MEDIAN_DEPTH``. The world is the left camera.
 """
 
 from dataclasses import dataclass, replace

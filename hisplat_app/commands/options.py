@@ -74,7 +74,8 @@ class CameraOptions:
     focal: Annotated[float | None, tyro.conf.arg(metavar="PX")] = None
     """Focal length of all photos in pixels. By default from EXIF, else a typical phone's."""
     fov: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
-    """Horizontal field of view of all photos in degrees, instead of --focal."""
+    """Horizontal field of view of the photos in degrees, instead of --focal; where some are
+    upright and some are not, that of the first one."""
     principal_point: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="X Y")] = None
     """Where the lens's axis meets all photos, in pixels from their upper left corner, as OpenCV,
     COLMAP and nerfstudio define cx and cy. By default the middle."""

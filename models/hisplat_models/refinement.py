@@ -6,8 +6,10 @@ settles that: who hides whom (opacities), how far each reaches (scales) and how 
 blurred it (colours). Positions stay.
 
 Photos alone would soon be fitted at the cost of the views between them. So a camera somewhere
-between two photos is drawn as well, once from the finest Gaussians of the one photo and once from
-the other's: whatever it would have shown, both should agree. What each part gave: docs/quality.md.
+between the first two photos is drawn as well, once from the finest Gaussians of the one photo and
+once from the other's: whatever it would have shown, both should agree. Further photos see the same
+surfaces from elsewhere, through cameras that are never quite right, and count less: fitted to them
+as to the first two, the views between these lost up to .6 dB. What each part gave: docs/quality.md.
 """
 
 import math
@@ -43,8 +45,10 @@ class RefinementSettings:
     scale_limit: float = 2.0
     """Scales grow and shrink at most by this factor."""
     agreement_weight: float = 0.35
-    """Of the difference between two photos' Gaussians seen from between, against the photos'
-    own error."""
+    """Of the difference between the first two photos' Gaussians seen from between, against these
+    photos' own error."""
+    further_weight: float = 0.25
+    """Of the mean error of the photos after the first two, against that of these."""
     error_floor: float = 0.01
     """Errors well below it count squared, well above it by their absolute value, so that what only
     one photo shows does not decide."""
@@ -53,7 +57,7 @@ class RefinementSettings:
 
     def __post_init__(self):
         rates = ("opacity_rate", "scale_rate", "color_rate")
-        for name in (*rates, "agreement_weight"):
+        for name in (*rates, "agreement_weight", "further_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"Expected {name} of at least 0, got {getattr(self, name)}.")
         if not any(getattr(self, name) > 0 for name in rates):
@@ -128,7 +132,7 @@ Error = Callable[[Appearance], Float[Tensor, ""]]
 
 
 class _Fit:
-    """How far a scene is from its photos, and its photos' Gaussians from each other.
+    """How far a scene is from its photos, and its first photos' Gaussians from each other.
 
     Args:
         scene: Where its Gaussians are; their appearance changes.
@@ -159,13 +163,15 @@ class _Fit:
         for v in range(len(self.photos)):
             yield partial(self._of_photo, v)
         if self.settings.agreement_weight > 0:
-            here, there, between = _random_place(self.cameras, generator)
-            yield partial(self._disagreement, self._seen(here, between), self._seen(there, between))
+            here, between = _random_place(self.cameras, generator)
+            seen = self._seen(here, between), self._seen(1 - here, between)
+            yield partial(self._disagreement, *seen)
 
     def _of_photo(self, v: int, looks: Appearance) -> Tensor:
-        """One photo's share of the photos' mean error."""
+        """One photo's share of the mean error of the first two, or of the further ones."""
         difference = self.photos[v](looks) - self.images[:, v : v + 1]
-        return robust_error(difference, self.settings.error_floor) / len(self.photos)
+        share = 1 / 2 if v < 2 else self.settings.further_weight / (len(self.photos) - 2)
+        return share * robust_error(difference, self.settings.error_floor)
 
     def _seen(self, photo: int, camera: Cameras) -> Draw:
         """The Gaussians that stand for one photo before a camera (batch, 1)."""
@@ -206,14 +212,11 @@ def _shown_of_photo(scene: Gaussians, photo: Int[Tensor, "n"], which: int) -> Bo
     return ~finest | (photo == which)
 
 
-def _random_place(cameras: Cameras, generator: torch.Generator) -> tuple[int, int, Cameras]:
-    """Two photos taken near each other (in the first scene), and a camera (batch, 1) between."""
-    here = int(torch.randint(cameras.batch_shape[1], (), generator=generator))
-    distance = (cameras.positions[0] - cameras.positions[0, here]).norm(dim=-1)
-    distance[here] = math.inf
-    there = int(distance.argmin())
+def _random_place(cameras: Cameras, generator: torch.Generator) -> tuple[int, Cameras]:
+    """One of the first two photos, and a camera (batch, 1) between it and the other."""
+    here = int(torch.randint(2, (), generator=generator))
     share = 0.25 + 0.5 * torch.rand((), generator=generator).item()
-    return here, there, camera_between(cameras[:, here], cameras[:, there], share)[:, None]
+    return here, camera_between(cameras[:, here], cameras[:, 1 - here], share)[:, None]
 
 
 def camera_between(start: Cameras, end: Cameras, share: float) -> Cameras:

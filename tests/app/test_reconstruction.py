@@ -1,4 +1,6 @@
+import io
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import hisplat_app
 from hisplat_app import Reconstruction, reconstruct
@@ -184,6 +186,43 @@ def test_photos_of_different_sizes_keep_their_geometry(untrained: HiSplat, tmp_p
     assert min(faithfulness(scene)) > 17
     assert scene.report.confident_share is not None
     assert scene.report.confident_share > 0.3
+
+
+@pytest.mark.parametrize("exif_orientation", [None, 6])
+def test_the_second_photo_may_be_taken_with_the_camera_turned(
+    untrained: HiSplat, exif_orientation: int | None
+):
+    """Both are crops of one size of photos with a focal length of 560 px, one wide and one tall."""
+    wide = Image.open(LEFT).crop((80, 60, 560, 420))
+    tall = Image.open(RIGHT).crop((140, 0, 500, 480))
+    tags = Image.Exif()
+    if exif_orientation is not None:  # stored lying on its side, as cameras do
+        tall = tall.transpose(Image.Transpose.ROTATE_90)
+        tags[ExifTags.Base.Orientation] = exif_orientation
+    fov = math.degrees(2 * math.atan(480 / 2 / 560))
+    scene = reconstruct(
+        jpeg(wide, "wide.jpg"),
+        jpeg(tall, "tall.jpg", tags),
+        fov_degrees=fov,
+        model=untrained,
+        size=160,
+    )
+    assert [(v.width, v.height) for v in scene.image_cameras] == [(480, 360), (360, 480)]
+    assert [v.fx for v in scene.image_cameras] == pytest.approx([560, 560], rel=0.02)
+    direction = torch.nn.functional.cosine_similarity(
+        scene.cameras.camera_to_world[1, :3, 3],
+        cameras_of_file().relative().camera_to_world[1, :3, 3],
+        dim=0,
+    )
+    assert direction > 0.99
+    assert scene.photos.shape[-2:] == (160, 160)  # what both proportions have in common
+    assert min(faithfulness(scene)) > 17
+
+
+def jpeg(image: Image.Image, name: str, tags: Image.Exif | None = None) -> PhotoBytes:
+    content = io.BytesIO()
+    image.convert("RGB").save(content, "JPEG", quality=95, exif=tags or Image.Exif())
+    return PhotoBytes(name, content.getvalue())
 
 
 def test_cameras_are_estimated_from_the_photos_alone(untrained: HiSplat):

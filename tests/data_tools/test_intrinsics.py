@@ -103,3 +103,12 @@ def test_photo_without_exif_takes_over_the_other_ones_focal() -> None:
 def test_normalised_intrinsics_times_size_are_pixels() -> None:
     pixels = normalized_intrinsics(500.0, 360, 240).numpy() * np.array([[360], [240], [1]])
     assert np.allclose(pixels, [[500, 0, 180], [0, 500, 120], [0, 0, 1]], rtol=1e-6)
+
+
+def test_a_photo_held_the_other_way_has_the_focal_length_of_the_first():
+    wide, tall, square = focals_of_photos(
+        [photo(360, 240), photo(480, 720), photo(300, 300)], fov_deg=90.0
+    )
+    assert wide.focal_px == pytest.approx(180)  # half the width at 45 degrees
+    assert tall.focal_px == pytest.approx(360)  # twice the size, the same camera turned
+    assert square.focal_px == pytest.approx(150)  # neither: across its own width

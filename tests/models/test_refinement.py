@@ -156,6 +156,22 @@ def test_three_photos_refine_one_scene(views: tuple[Tensor, Cameras]):
     assert faithfulness(refined, images, cameras) > faithfulness(scene, images, cameras) + 0.3
 
 
+def test_further_photos_count_as_much_as_is_said(views: tuple[Tensor, Cameras]):
+    images, cameras = views[0][:, [0, 2, 1]], views[1][:, [0, 2, 1]]
+    scene = layered_gaussians(layered_stages(match_views(images, cameras), images), cameras)
+    repainted = images.clone()
+    repainted[:, 2] = 1 - repainted[:, 2]
+
+    def refined_to(photos: Tensor, weight: float) -> Gaussians:
+        settings = RefinementSettings(further_weight=weight)
+        return refine(scene, photos, cameras, RENDERER, 2, settings)
+
+    assert_equal(refined_to(images, 0.0), refined_to(repainted, 0.0))
+    assert not torch.equal(
+        refined_to(images, 0.25).harmonics, refined_to(repainted, 0.25).harmonics
+    )
+
+
 def test_each_gaussian_knows_its_photo():
     level = torch.tensor([0, 0, 1, 1, 1, 1])
     assert photo_of_each(level, 2).tolist() == [0, 1, 0, 0, 1, 1]
@@ -193,6 +209,7 @@ def test_wrong_requests_are_explained(scene: Gaussians, photos: tuple[Tensor, Ca
     [
         ({"scale_rate": -1.0}, "scale_rate of at least 0, got -1"),
         ({"agreement_weight": -1.0}, "agreement_weight of at least 0, got -1"),
+        ({"further_weight": -1.0}, "further_weight of at least 0, got -1"),
         ({"opacity_rate": 0.0, "scale_rate": 0.0, "color_rate": 0.0}, "Nothing to refine"),
         ({"scale_limit": 0.5}, "scale_limit of at least 1"),
         ({"error_floor": 0.0}, "error_floor above 0"),

@@ -107,13 +107,13 @@ def partner_error(
     sweeps: list[Sweep],
     settings: MatchingSettings,
 ) -> np.ndarray:
-    """Left-right error in pixels against one other view."""
+    """Left-right error in pixels against one other view, times the transfer's strictness."""
     error = np.full(maps[view].shape, settings.max_consistency_px, np.float32)
     other = sweeps[there.other]
     back = next(t for t in other.transfers if t.other == view)
     _check(
         maps[view], maps[there.other], there.matrix, back.matrix,
-        rho_line(sweeps[view]), rho_line(other), error,
+        rho_line(sweeps[view]), rho_line(other), np.float32(there.strictness), error,
     )  # fmt: skip
     return error
 
@@ -124,7 +124,7 @@ def rho_line(sweep: Sweep) -> np.ndarray:
 
 
 @kernel
-def _check(own, other, there, back, own_rho, other_rho, error):
+def _check(own, other, there, back, own_rho, other_rho, strictness, error):
     height, width = own.shape
     for y in range(height):
         for x in range(width):
@@ -135,7 +135,7 @@ def _check(own, other, there, back, own_rho, other_rho, error):
             rho = other_rho[0] + other_rho[1] * other[int(v), int(u)]
             bu, bv, _ = transfer(back, u - np.float32(0.5), v - np.float32(0.5), rho)
             du, dv = bu - np.float32(x + 0.5), bv - np.float32(y + 0.5)
-            distance = np.sqrt(du * du + dv * dv)
+            distance = np.sqrt(du * du + dv * dv) * strictness
             if distance < error[y, x]:
                 error[y, x] = distance
 

@@ -4,7 +4,7 @@ Inverse depths are handled relative to each view's near plane (``rho`` = near / 
 [near / far, 1]), so nothing depends on the unit of length or on the world frame.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,11 +18,15 @@ class Transfer:
 
     ``matrix @ (x, y, 1, rho)`` is (u s, v s, s): the pixel (u, v) in the other view (centres at
     +0.5) and the ratio s of the two z-depths; the point's rho there is ``rho * gain / s``.
+
+    A pixel in a view taken from nearby is a larger difference of depth than one in a view taken
+    from afar: left-right errors against this view count ``strictness`` times, at least once.
     """
 
     other: int
     matrix: np.ndarray  # (3, 4) float32
     gain: float
+    strictness: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ def _with_planes(
     transfers: list[Transfer], rho_first: float, height: int, width: int, settings: MatchingSettings
 ) -> Sweep:
     """Chooses the number of planes from the displacement over the whole range."""
-    travel = max(_travel_px(t.matrix.astype(float), rho_first, height, width) for t in transfers)
+    travels = [_travel_px(t.matrix.astype(float), rho_first, height, width) for t in transfers]
+    travel = max(travels)
+    resolved = min(travel, settings.plane_spacing_px * settings.max_planes)
     wanted = int(np.ceil(travel / settings.plane_spacing_px)) + 1
     planes = min(max(wanted, settings.min_planes), settings.max_planes)
     return Sweep(
@@ -73,7 +79,10 @@ def _with_planes(
         rho_first=rho_first,
         rho_step=(1.0 - rho_first) / (planes - 1),
         step_px=max(travel / (planes - 1), 1e-3),
-        transfers=tuple(transfers),
+        transfers=tuple(
+            replace(transfer, strictness=max(1.0, resolved / max(own, 1e-3)))
+            for transfer, own in zip(transfers, travels, strict=True)
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from .doubling import match_large_scene
 from .frames import without_frames
 from .geometry import Sweep, plan_sweeps
 from .ground import with_ground
+from .leading_pair import with_leading_pair
 from .prior import EVIDENCE_NAMES, MatchingPrior
 from .settings import MatchingSettings
 from .torch_backend import match_scene_torch
@@ -31,6 +32,9 @@ def match_views(
     backend: Literal["auto", "compiled", "torch"] = "auto",
 ) -> MatchingPrior:
     """Classical depth of every view from the others, with candidates and evidence.
+
+    Of more than two views the first two are matched by themselves as well, and keep what they
+    agree on (``leading_pair``).
 
     Args:
         images: RGB in [0, 1].
@@ -57,6 +61,21 @@ def match_views(
         raise ValueError("Expected 0 < near < far for every camera.")
     if backend == "auto":
         backend = "compiled" if images.device.type == "cpu" else "torch"
+    prior = _matched(images, cameras, settings, backend)
+    if views == 2:
+        return prior
+    pair = _matched(images[:, :2], cameras[:, :2], settings, backend)
+    return with_leading_pair(prior, pair, cameras[:, :2], settings)
+
+
+def _matched(
+    images: Float[Tensor, "batch view 3 height width"],
+    cameras: Cameras,
+    settings: MatchingSettings,
+    backend: Literal["compiled", "torch"],
+) -> MatchingPrior:
+    """Every view matched with all others."""
+    height, width = images.shape[-2:]
     match = {"compiled": _match_compiled, "torch": _match_torch}[backend]
     planned = settings
     if backend == "compiled" and _is_large(images, settings):
@@ -67,10 +86,7 @@ def match_views(
     scenes = [
         [_named(*view) for view in zip(maps, planned, near, strict=True)]
         for maps, planned, near in zip(
-            match(photos, sweeps, settings),
-            sweeps,
-            cameras.near.tolist(),
-            strict=True,
+            match(photos, sweeps, settings), sweeps, cameras.near.tolist(), strict=True
         )
     ]
 

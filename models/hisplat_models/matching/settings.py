@@ -44,6 +44,9 @@ class MatchingSettings:
     """Largest left-right error of a trusted pixel."""
     anchor_tolerance_px: float = 1.0
     """Largest left-right error of a pixel whose choice the second pass takes as given."""
+    pair_tolerance_px: float = 1.0
+    """Distance in the other view by which all views together must disagree with the first two,
+    where these agree with each other, to be believed instead."""
     occlusion_margin_px: float = 2.4
     """Distance from the other view's trusted surface that counts as clearly off it."""
     neutral_cost: float = 14.0

@@ -117,7 +117,7 @@ def partner_error(
     sweeps: list[Sweep],
     settings: MatchingSettings,
 ) -> Float[Tensor, "height width"]:
-    """Left-right error in pixels against one other view, clamped."""
+    """Left-right error in pixels against one other view, times its strictness, clamped."""
     own, other, plane = sweeps[view], sweeps[there.other], maps[view]
     back = next(t for t in other.transfers if t.other == view)
     x, y = pixel_centres(plane)
@@ -127,7 +127,8 @@ def partner_error(
     # Through pixel columns and rows, as in the compiled kernel: it rounds.
     back_u, back_v, _ = transfer(back.matrix, (u - 0.5) + 0.5, (v - 0.5) + 0.5, rho)
     du, dv = back_u - x, back_v - y
-    distance = (du * du + dv * dv).sqrt().clamp(max=settings.max_consistency_px)
+    distance = (du * du + dv * dv).sqrt() * _f32(there.strictness)
+    distance = distance.clamp(max=settings.max_consistency_px)
     return distance.where(inside, settings.max_consistency_px)
 
 
