@@ -13,7 +13,7 @@ class MatchingSettings:
     """Fewest planes of a sweep, however small the parallax."""
     max_planes: int = 192
     """Most planes of a sweep: beyond it the spacing grows."""
-    whole_search_px: int = 704
+    whole_search_px: int = 800
     """Photos with longer sides are searched at half their size, on CPUs."""
     census_weight: float = 0.7
     """Cost of each differing bit of the 9x7 census."""
