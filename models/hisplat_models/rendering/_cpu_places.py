@@ -11,14 +11,21 @@ from torch.autograd.function import once_differentiable
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
-from ._binning import TILE_PIXELS, bin_pairs, gradient_slots, sorted_by_depth
-from ._blending import blend
+from ._binning import gradient_slots, sorted_by_depth
 from ._blending_changes import blend_changes
 from ._checks import check_finite, check_inputs
 from ._placing import CHANGE, PLACE, PLACE_DEPTH, fill_gradients, fill_places, fill_records
 from ._projection import RECORD
 from ._threads import for_ranges
-from .cpu import GAUSSIANS_AT_ONCE, TILES_AT_ONCE, Array, Shared, shared_by_views
+from .cpu import (
+    GAUSSIANS_AT_ONCE,
+    TILES_AT_ONCE,
+    Array,
+    DrawnView,
+    Shared,
+    blended,
+    shared_by_views,
+)
 from .settings import RasterizationSettings
 
 
@@ -75,17 +82,6 @@ class _View:
     order: Array
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """What the gradients of one view need again."""
-
-    records: Array
-    starts: Array
-    gaussian_of: Array
-    rects: Array
-    state: Array
-
-
 def _placed(
     scene: Gaussians, index: Array, cameras: Cameras, shared: Shared, b: int, v: int
 ) -> _View:
@@ -140,7 +136,7 @@ class _Draw(torch.autograd.Function):
 
 def _draw_all(
     places: CpuPlaces, opacities: Array, sizes: Array, colors: Array, keep: bool
-) -> tuple[Tensor, list[list[_Drawn]]]:
+) -> tuple[Tensor, list[list[DrawnView]]]:
     """Colours of all views and, to ``keep``, what their gradients need."""
     shared = places.views[0][0].shared
     shape = (len(places.views), len(places.views[0]), 3, shared.height, shared.width)
@@ -155,7 +151,7 @@ def _draw_all(
     return torch.from_numpy(images), drawn
 
 
-def _draw(view: _View, looks: tuple[Array, ...], color: Array, keep: bool) -> _Drawn:
+def _draw(view: _View, looks: tuple[Array, ...], color: Array, keep: bool) -> DrawnView:
     """Shapes, bins and blends one view into ``color``."""
     shared, count, dtype = view.shared, len(view.index), color.dtype
     records = np.empty((count, RECORD), dtype)
@@ -168,24 +164,12 @@ def _draw(view: _View, looks: tuple[Array, ...], color: Array, keep: bool) -> _D
         )  # fmt: skip
 
     for_ranges(count, GAUSSIANS_AT_ONCE, shape_range)
-    tiles_x, tiles = shared.tiles_x, shared.tiles_x * shared.tiles_y
-    starts, gaussian_of = bin_pairs(view.order, rects, tiles_x, shared.tiles_y)
-    state = np.empty((tiles if keep else 0, 2 * TILE_PIXELS), dtype)
-    depth_and_alpha = (np.empty(color.shape[1:], dtype) for _ in range(2))
-    images = (color, *depth_and_alpha)
-
-    def blend_range(first: int, last: int) -> None:
-        blend(
-            first, last, records, starts, gaussian_of, tiles_x, shared.settings,
-            shared.background, *images, state,
-        )  # fmt: skip
-
-    for_ranges(tiles, TILES_AT_ONCE, blend_range)
-    return _Drawn(records, starts, gaussian_of, rects, state)
+    depth, alpha = (np.empty(color.shape[1:], dtype) for _ in range(2))
+    return blended(records, rects, view.order, shared, (color, depth, alpha), keep)
 
 
 def _add_gradients(
-    view: _View, drawn: _Drawn, looks: list[Array], d_color: Array, totals: list[Array]
+    view: _View, drawn: DrawnView, looks: list[Array], d_color: Array, totals: list[Array]
 ) -> None:
     """Adds the gradients of one view's colours to opacities, sizes and colours."""
     shared = view.shared

@@ -168,7 +168,7 @@ def shared_by_views(
 
 
 @dataclass(frozen=True)
-class _View:
+class DrawnView:
     """What the gradients of one view need again."""
 
     records: Array
@@ -180,7 +180,7 @@ class _View:
 
 def _draw_all(
     inputs: list[Array], shared: Shared, keep: bool
-) -> tuple[tuple[Array, Array, Array], list[list[_View]]]:
+) -> tuple[tuple[Array, Array, Array], list[list[DrawnView]]]:
     """Colour, depth and alpha of all views; and, to ``keep``, what their gradients need."""
     *fields, poses = inputs
     batch, views = poses.shape[:2]
@@ -211,7 +211,7 @@ def _draw(
     shared: Shared,
     images: tuple[Array, Array, Array],
     keep: bool,
-) -> _View:
+) -> DrawnView:
     """Projects, sorts, bins and blends one view into ``images``."""
     count, dtype = len(scene[0]), scene[0].dtype
     records = np.empty((count, RECORD), dtype)
@@ -228,9 +228,30 @@ def _draw(
     order = visible_indices(rects)
     depths = depths if sort_by is None else sort_by
     order = sorted_by_depth(order, depths)
+    return blended(records, rects, order, shared, images, keep)
+
+
+def blended(
+    records: Array,
+    rects: Array,
+    order: Array,
+    shared: Shared,
+    images: tuple[Array, Array, Array],
+    keep: bool,
+) -> DrawnView:
+    """Bins projected Gaussians and blends one view into ``images``: colour, depth and alpha.
+
+    Args:
+        records: As ``_projection`` fills them.
+        rects: The tiles that each Gaussian reaches, likewise.
+        order: Indices of the visible ones, nearest first.
+        shared: What all views have in common.
+        images: To fill.
+        keep: Whether gradients will be asked for.
+    """
     tiles_x, tiles = shared.tiles_x, shared.tiles_x * shared.tiles_y
     starts, gaussian_of = bin_pairs(order, rects, tiles_x, shared.tiles_y)
-    state = np.empty((tiles if keep else 0, 2 * TILE_PIXELS), dtype)
+    state = np.empty((tiles if keep else 0, 2 * TILE_PIXELS), records.dtype)
 
     def blend_range(first: int, last: int) -> None:
         blend(
@@ -239,12 +260,12 @@ def _draw(
         )  # fmt: skip
 
     for_ranges(tiles, TILES_AT_ONCE, blend_range)
-    return _View(records, starts, gaussian_of, rects, state)
+    return DrawnView(records, starts, gaussian_of, rects, state)
 
 
 def _gradients_of_all(
     inputs: list[Array],
-    kept: list[list[_View]],
+    kept: list[list[DrawnView]],
     d_images: list[Array],
     shared: Shared,
     wanted: tuple[bool, ...],
@@ -275,7 +296,7 @@ def _gradients(
     pose: Array,
     intrinsics: tuple[float, ...],
     shared: Shared,
-    view: _View,
+    view: DrawnView,
     d_images: list[Array],
     needs: tuple[bool, bool],
     d_scene: list[Array],
