@@ -1,9 +1,10 @@
 """What HiSplat's parts are worth in preset hisplat-small: each left out, several seeds.
 
-Every run trains from zero residuals on the same procedural scenes for the same number of steps,
-with photos at half the size of the targets so that a step is cheap. It is scored on held-back
-procedural scenes and, with --data, on the first pair of each posed scene. Runs that are done are
-not repeated, so the command can be interrupted. Usage:
+Every run trains on the same procedural scenes for the same number of steps, from zero residuals or
+(--start) from trained weights without the part, with photos at half the size of the targets so
+that a step is cheap. It is scored on held-back procedural scenes and, with --data, on the first
+pair of each posed scene. Runs that are done are not repeated, so the command can be interrupted.
+Usage:
   python -m benchmarks.ablation --work runs/ablation --output ablation.json --data DIR
 """
 
@@ -14,11 +15,12 @@ from typing import Any
 
 import tyro
 
+from benchmarks.changed_network import without
 from benchmarks.training_curve import Options as CurveOptions
 from benchmarks.training_curve import Prepared, prepare, scores
 from hisplat_app.machine import machine
 from hisplat_app.training_run import Part, TrainingRun
-from hisplat_models.checkpoints import load_model
+from hisplat_models.checkpoints import load_model, save_model
 from hisplat_models.training import TrainSettings
 from hisplat_models.training.losses import LossSettings
 
@@ -40,6 +42,8 @@ class Options:
     """JSON file for the results."""
     data: Path | None = None
     """Folder of posed scenes."""
+    start: str | None = None
+    """Trained weights (a bundled name or a file) to start from instead of zero residuals."""
     seeds: tuple[int, ...] = (1, 2, 3)
     """Seeds of the runs."""
     steps: int = 300
@@ -53,7 +57,7 @@ def main(options: Options) -> None:
     pairs: list[Prepared] = []
     if options.data is not None:
         pairs = prepare(CurveOptions(data=options.data, output=options.output))
-    levels = level_scores(pairs) if pairs else []
+    trained = trained_scores(options, pairs) if pairs else {}
     results: list[dict[str, Any]] = []
     for seed in options.seeds:
         for name, parts in LEFT_OUT.items():
@@ -61,7 +65,13 @@ def main(options: Options) -> None:
             run = short_run(options, seed, TrainingRun(folder, ablate=parts))
             results.append(trained_and_scored(run, {"left_out": name, "seed": seed}, pairs))
             print(results[-1], flush=True)
-            write(options, {"runs": results, "bundled_levels": levels})
+            write(options, {"runs": results, **trained})
+
+
+def trained_scores(options: Options, pairs: list[Prepared]) -> dict[str, Any]:
+    """What the trained network's levels and parts are worth without any training after it."""
+    parts = [] if options.start is None else part_scores(options.start, pairs)
+    return {"bundled_levels": level_scores(pairs), "start_without": parts}
 
 
 def level_scores(pairs: list[Prepared]) -> list[dict[str, Any]]:
@@ -73,14 +83,27 @@ def level_scores(pairs: list[Prepared]) -> list[dict[str, Any]]:
     ]
 
 
+def part_scores(start: str, pairs: list[Prepared]) -> list[dict[str, Any]]:
+    """The trained network as it is without a part."""
+    model = load_model(start)
+    return [
+        {"left_out": name, **scores(without(model, parts), pairs)}
+        for name, parts in LEFT_OUT.items()
+    ]
+
+
 def short_run(options: Options, seed: int, run: TrainingRun) -> TrainingRun:
     """The run with the settings that all runs of a comparison share."""
+    if options.start is not None:
+        run.run_dir.mkdir(parents=True, exist_ok=True)
+        run.init = str(run.run_dir / "start.safetensors")
+        save_model(without(load_model(options.start), run.ablate), Path(run.init))
     run.cache = options.work / "cache"
     run.examples, run.width, run.height, run.targets, run.threads = options.examples, 192, 128, 2, 1
     run.train = TrainSettings(
         steps=options.steps,
         batch_size=2,
-        learning_rate=2e-3,
+        learning_rate=2e-3 if options.start is None else 1e-3,
         warmup_steps=20,
         ema_decay=0.98,
         seed=seed,

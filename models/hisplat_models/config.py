@@ -61,6 +61,8 @@ class HiSplatConfig:
         matching_prior: Start from the layered analytic scene of the classical matcher, with all
             learned parts as zero-initialised, bounded residuals (needs stages at strides 8, 4, 1).
         error_aware: Feed each stage what the coarser ones still get wrong.
+        error_of_start: Tell the last stage as well what the scene would get wrong if that stage
+            kept its analytic start; needs ``matching_prior`` and ``error_aware``.
         error_stride: Photo pixels per pixel of the error renders.
         modulating_fusion: Let each stage re-weight the opacities of the coarser ones.
         fusion_over: Which earlier Gaussians are normalised, and so weighed, together: those of
@@ -90,6 +92,7 @@ class HiSplatConfig:
     vit: ViTConfig | None
     matching_prior: bool
     error_aware: bool = True
+    error_of_start: bool = False
     error_stride: int = 1
     modulating_fusion: bool = True
     fusion_over: Literal["stage", "scene"] = "stage"
@@ -103,6 +106,8 @@ class HiSplatConfig:
         if self.matching_prior and [s.stride for s in self.stages] != [8, 4, 1]:
             strides = [s.stride for s in self.stages]
             raise ValueError(f"A matching prior needs stages at strides 8, 4, 1, got {strides}.")
+        if self.error_of_start and not (self.matching_prior and self.error_aware):
+            raise ValueError("The error of the start needs a matching prior and error awareness.")
 
     def with_levels(self, count: int) -> "HiSplatConfig":
         """The network with its ``count`` coarsest stages only.
@@ -178,6 +183,7 @@ PRESETS: dict[str, HiSplatConfig] = {
         sh_degree=0,
         vit=None,
         matching_prior=True,
+        error_of_start=True,
         error_stride=2,
     ),
 }

@@ -26,6 +26,7 @@ from .matching import MatchingPrior, match_views
 from .prior_maps import PriorMaps, prepare_prior
 from .rendering import PAPER, RasterizationSettings, Renderer, create_renderer
 from .stage import Stage, StageOutput
+from .start_errors import start_errors
 
 Progress = Callable[[str, float], None]
 OnLevel = Callable[[Gaussians], None]
@@ -153,7 +154,7 @@ class HiSplat(nn.Module):
             error = self._error(accumulated[-1], cameras, images) if index > 0 else None
             coarser = made[-1].surface if made else None
             features = self._cnn_map(cnn, index)
-            known = error if self.config.error_aware else None
+            known = self._known_errors(index, error, accumulated, cameras, images, maps)
             output = stage(transformer, features, images, cameras, coarser, known, maps)
             if error is not None:
                 parts = self._modulated(parts, made, output, error)
@@ -211,6 +212,29 @@ class HiSplat(nn.Module):
             return None
         renderer = self.renderer or self.create_renderer(images.device)
         return render_error(gaussians, cameras, images, renderer, self.config.error_stride)
+
+    def _known_errors(
+        self,
+        index: int,
+        error: Tensor | None,
+        accumulated: list[Gaussians],
+        cameras: Cameras,
+        images: Tensor,
+        prior: PriorMaps | None,
+    ) -> Tensor | None:
+        """What a stage is told of errors: those so far, and its own start's if it is the last."""
+        if error is None or not self.config.error_aware:
+            return None
+        if not self.config.error_of_start or index < len(self.stages) - 1:
+            return error
+        stage = self.stages[index]
+        assert isinstance(stage, Stage) and prior is not None
+        renderer = self.renderer or self.create_renderer(images.device)
+        stride = self.config.error_stride
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            scene = Gaussians.cat([accumulated[-1], stage.start(prior, cameras)])
+            start = start_errors(scene, prior, cameras, images, renderer, stride)
+        return torch.cat([error, start], dim=2)
 
     def _modulated(
         self,

@@ -36,6 +36,7 @@ from .prior_maps import (
     squash,
 )
 from .refine_unet import RefineUNet, group_norm
+from .start_errors import START_ERROR_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Stage(nn.Module):
 
         extra = EVIDENCE_CHANNELS + BACKDROP_CHANNELS if config.matching_prior else 3
         error = 3 if index > 0 and config.error_aware else 0
+        if config.error_of_start and index == len(config.stages) - 1:
+            error += START_ERROR_CHANNELS
         refine_in = extra + width + 2 + cnn + error
         self.full = nn.Conv2d(transformer + cnn, cnn, 3, padding=1)
         self.projection = nn.Conv2d(cnn, width, 3, padding=1)
@@ -145,7 +148,7 @@ class Stage(nn.Module):
         images: Float[Tensor, "batch view 3 height width"],
         cameras: Cameras,
         coarser: SurfaceEstimate | None,
-        error: Float[Tensor, "batch view 3 error_height error_width"] | None,
+        error: Float[Tensor, "batch view errors error_height error_width"] | None,
         prior: PriorMaps | None,
     ) -> StageOutput:
         """The stage's Gaussians and the surface for the next stage.
@@ -156,7 +159,8 @@ class Stage(nn.Module):
             images: RGB in [0, 1].
             cameras: Shape (batch, view).
             coarser: The previous stage's surface; None for the first stage.
-            error: |photo - render| of the Gaussians so far; None without error awareness.
+            error: |photo - render| of the Gaussians so far, then with ``error_of_start`` those of
+                ``start_errors``; None without error awareness.
             prior: The prepared matching prior, if the network was built with one.
         """
         size = (cnn.shape[-2], cnn.shape[-1])
@@ -185,6 +189,18 @@ class Stage(nn.Module):
         # From here on views are on their own: one by one they take a fraction of the memory.
         each = [self._placed(*_of_view(known, view)) for view in range(views[1])]
         return _side_by_side(each, surface)
+
+    def start(self, prior: PriorMaps, cameras: Cameras) -> Gaussians:
+        """The stage's Gaussians before anything is learned: the analytic scene's."""
+        start = prior.stages[self.index]
+        return gaussians_from_raw(
+            start.raw(self.sh_degree),
+            start.opacity_logit.sigmoid(),
+            start.inverse_depth,
+            cameras,
+            level=self.index,
+            padding=start.padding,
+        )
 
     def _refined(self, maps: list[Tensor]) -> Float[Tensor, "batch view width h w"]:
         """What the U-Net makes of all that is known at its resolution."""
