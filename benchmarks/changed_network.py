@@ -40,7 +40,7 @@ def without(model: HiSplat, parts: tuple[Part, ...]) -> HiSplat:
     """
     config = model.config
     if "error-awareness" in parts:
-        config = replace(config, error_aware=False, error_of_start=False)
+        config = replace(config, error_aware=False)
     if "modulating-fusion" in parts:
         config = replace(config, modulating_fusion=False)
     return changed(model, config)

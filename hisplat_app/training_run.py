@@ -147,7 +147,6 @@ class TrainingRun:
         return replace(
             config,
             error_aware=config.error_aware and "error-awareness" not in self.ablate,
-            error_of_start=config.error_of_start and "error-awareness" not in self.ablate,
             modulating_fusion=config.modulating_fusion and "modulating-fusion" not in self.ablate,
         )
 

@@ -62,7 +62,8 @@ class HiSplatConfig:
             learned parts as zero-initialised, bounded residuals (needs stages at strides 8, 4, 1).
         error_aware: Feed each stage what the coarser ones still get wrong.
         error_of_start: Tell the last stage as well what the scene would get wrong if that stage
-            kept its analytic start; needs ``matching_prior`` and ``error_aware``.
+            kept its analytic start (``start_errors``); part of ``error_aware``, nothing without
+            it. Needs ``matching_prior``.
         error_stride: Photo pixels per pixel of the error renders.
         modulating_fusion: Let each stage re-weight the opacities of the coarser ones.
         fusion_over: Which earlier Gaussians are normalised, and so weighed, together: those of
@@ -106,8 +107,8 @@ class HiSplatConfig:
         if self.matching_prior and [s.stride for s in self.stages] != [8, 4, 1]:
             strides = [s.stride for s in self.stages]
             raise ValueError(f"A matching prior needs stages at strides 8, 4, 1, got {strides}.")
-        if self.error_of_start and not (self.matching_prior and self.error_aware):
-            raise ValueError("The error of the start needs a matching prior and error awareness.")
+        if self.error_of_start and not self.matching_prior:
+            raise ValueError("Without a matching prior there is no start to draw the error of.")
 
     def with_levels(self, count: int) -> "HiSplatConfig":
         """The network with its ``count`` coarsest stages only.
@@ -118,6 +119,10 @@ class HiSplatConfig:
         if not 1 <= count <= len(self.stages):
             raise ValueError(f"Expected 1 to {len(self.stages)} levels, got {count}.")
         return replace(self, stages=self.stages[:count])
+
+    def reads_start_errors(self, stage: int) -> bool:
+        """Whether this stage is told the errors of its own start."""
+        return self.error_aware and self.error_of_start and stage == len(self.stages) - 1
 
     def cnn_level(self, stage: StageConfig) -> int:
         """Index into ``cnn_widths`` of the resolution at which a stage's U-Net works."""

@@ -225,15 +225,17 @@ class HiSplat(nn.Module):
         """What a stage is told of errors: those so far, and its own start's if it is the last."""
         if error is None or not self.config.error_aware:
             return None
-        if not self.config.error_of_start or index < len(self.stages) - 1:
+        if not self.config.reads_start_errors(index):
             return error
         stage = self.stages[index]
-        assert isinstance(stage, Stage) and prior is not None
+        assert isinstance(stage, Stage)
+        assert prior is not None
         renderer = self.renderer or self.create_renderer(images.device)
         stride = self.config.error_stride
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             scene = Gaussians.cat([accumulated[-1], stage.start(prior, cameras)])
-            start = start_errors(scene, prior, cameras, images, renderer, stride)
+            depth, px = prior.candidates[:, :, 0], prior.pixels_per_inverse_depth
+            start = start_errors(scene, depth, px, cameras, images, renderer, stride)
         return torch.cat([error, start], dim=2)
 
     def _modulated(

@@ -95,7 +95,7 @@ class Stage(nn.Module):
 
         extra = EVIDENCE_CHANNELS + BACKDROP_CHANNELS if config.matching_prior else 3
         error = 3 if index > 0 and config.error_aware else 0
-        if config.error_of_start and index == len(config.stages) - 1:
+        if config.reads_start_errors(index):
             error += START_ERROR_CHANNELS
         refine_in = extra + width + 2 + cnn + error
         self.full = nn.Conv2d(transformer + cnn, cnn, 3, padding=1)

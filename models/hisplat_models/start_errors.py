@@ -1,9 +1,9 @@
 """What the scene would get wrong if the finest stage kept its analytic start.
 
-HiSplat tells each stage what the coarser ones still get wrong (section 3.2, Error Aware Module). Over a
-matching prior the coarser stages are blurred backdrops: their error is the photo's own detail, and
-tells nothing about the surface. What decides how the finest Gaussians should blend is what those
-of *all* photos make together, drawn from every photo's place: where a photo's pixel is spoilt by
+HiSplat tells each stage what the coarser ones still get wrong (Error Aware Module). Over a matching
+prior the coarser stages are blurred backdrops: their error is the photo's own detail and tells
+nothing about the surface. What decides how the finest Gaussians should blend is what those of
+*all* photos make together, drawn from every photo's place: where a photo's pixel is spoilt by
 another's Gaussians in front of it, and whether one's own spoil another photo.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .cameras import Cameras
 from .gaussians import Gaussians
-from .prior_maps import PriorMaps, pooled_maps, squash
+from .prior_maps import pooled_maps, squash
 from .rendering import Renderer
 
 START_ERROR_CHANNELS = 10
@@ -22,7 +22,8 @@ START_ERROR_CHANNELS = 10
 
 def start_errors(
     scene: Gaussians,
-    prior: PriorMaps,
+    inverse_depth: Float[Tensor, "batch view image_height image_width"],
+    px: Float[Tensor, "batch view"],
     cameras: Cameras,
     images: Float[Tensor, "batch view 3 image_height image_width"],
     renderer: Renderer,
@@ -32,7 +33,8 @@ def start_errors(
 
     Args:
         scene: The coarser stages' Gaussians with the finest stage's start.
-        prior: Where that start is.
+        inverse_depth: 1 / z-depth of that start in each photo's own camera.
+        px: Displacement between the photos, in pixels, per unit of inverse depth.
         cameras: Of the photos, (batch, view).
         images: RGB in [0, 1].
         renderer: Draws the scene.
@@ -49,8 +51,7 @@ def start_errors(
     drawn = renderer(scene, cameras, (height, width))
     error = photos - drawn.color
     drawn_inverse = drawn.alpha / drawn.depth.clamp_min(1e-12)
-    mine = pooled_maps(prior.candidates[:, :, :1], stride)[:, :, 0]
-    px = prior.pixels_per_inverse_depth
+    mine = pooled_maps(inverse_depth[:, :, None], stride)[:, :, 0]
     before = squash(drawn_inverse - mine, px)
     own = torch.cat([error, drawn.alpha[:, :, None], before[:, :, None]], dim=2)
     return torch.cat([own, _elsewhere(error, drawn_inverse, mine, cameras, px)], dim=2)
