@@ -135,9 +135,6 @@ def _check(own, other, there, back, own_rho, other_rho, strictness, error):
             rho = other_rho[0] + other_rho[1] * other[int(v), int(u)]
             bu, bv, _ = transfer(back, u - np.float32(0.5), v - np.float32(0.5), rho)
             du, dv = bu - np.float32(x + 0.5), bv - np.float32(y + 0.5)
-            # The match that the other view's depth implies: clamped to the frame, it agrees little.
-            if not (0 <= u - du <= width and 0 <= v - dv <= height):
-                continue
             distance = np.sqrt(du * du + dv * dv) * strictness
             if distance < error[y, x]:
                 error[y, x] = distance
