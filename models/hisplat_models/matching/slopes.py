@@ -17,7 +17,7 @@ LAG = 4
 """Distance in pixels of the matches that are compared."""
 STEEPEST = 0.75
 """Planes a pixel beyond which two matches are taken for two surfaces."""
-ENOUGH = 24
+ENOUGH = 100
 """Comparisons on which a cell's slope rests; with fewer it looks further around."""
 
 
