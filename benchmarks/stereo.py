@@ -103,7 +103,7 @@ def _steepness(truth: np.ndarray) -> np.ndarray:
 
 def _hidden(truth: np.ndarray) -> np.ndarray:
     """Pixels that the right photo does not show: beyond its frame, or behind something nearer."""
-    height, width = truth.shape
+    width = truth.shape[1]
     rows, columns = np.indices(truth.shape)
     known = np.isfinite(truth)
     target = np.where(known, columns - np.where(known, truth, 0), -1)
@@ -185,11 +185,11 @@ def main(options: Options) -> None:
             print(f"{pair.name}: {error}")
             continue
         show(pair.name, results[pair.name])
-    made = {name: r for name, r in results.items() if name.startswith("made_")}
-    given = {name: r for name, r in results.items() if name not in made}
-    means = {
-        label: mean(list(part.values())) for label, part in (("given", given), ("made", made)) if part
-    }
+    means = {}
+    for label in ("given", "made"):
+        part = [r for name, r in results.items() if name.startswith("made_") == (label == "made")]
+        if part:
+            means[label] = mean(part)
     for label, values in means.items():
         show(f"mean of {label}", values)
     if options.output is not None:

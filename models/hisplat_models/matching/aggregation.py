@@ -93,10 +93,11 @@ def _sweep(cost, gray, slopes, small_jump, large_jump, total, kept, backward):
     """Four paths: along the row and from the three neighbours in the row before.
 
     Buffers have a border of zeros (columns) so that paths start at the image's edge, and one of
-    UNREACHABLE (planes).
+    UNREACHABLE (planes), as wide as a path may shift.
     """
     height, width, planes = cost.shape
     step = -1 if backward else 1
+    way = np.float32(step)
     before = np.zeros((3, width + 2, planes + 2 * MOST_SHIFT + 2), np.int16)
     now = np.zeros((3, width + 2, planes + 2 * MOST_SHIFT + 2), np.int16)
     before_min = np.zeros((3, width + 2), np.int16)
@@ -124,7 +125,7 @@ def _sweep(cost, gray, slopes, small_jump, large_jump, total, kept, backward):
             xb = min(max(x - step, 0), width - 1)
             penalty = large_jump[abs(here - np.int64(gray[y, xb]))]
             along_min = _extend(
-                along[m & 1], along_min, local, _shift(step * right, m), small_jump, penalty,
+                along[m & 1], along_min, local, _shift(way * right, m), small_jump, penalty,
                 along[1 - (m & 1)], sums,
             )  # fmt: skip
             yb = min(max(y - step, 0), height - 1)
@@ -133,7 +134,7 @@ def _sweep(cost, gray, slopes, small_jump, large_jump, total, kept, backward):
                 penalty = large_jump[abs(here - np.int64(gray[yb, xk]))]
                 now_min[k, x + 1] = _extend(
                     before[k, x + k], before_min[k, x + k], local,
-                    _shift(step * down - (k - 1) * right, n), small_jump, penalty,
+                    _shift(way * down - np.float32(k - 1) * right, n), small_jump, penalty,
                     now[k, x + 1], sums,
                 )  # fmt: skip
         before, now = now, before
@@ -143,9 +144,10 @@ def _sweep(cost, gray, slopes, small_jump, large_jump, total, kept, backward):
 @kernel
 def _shift(change, n):
     """Whole planes between the n-th pixel of a path and the one before, ``change`` on average."""
-    change = min(max(change, -np.float32(MOST_SHIFT)), np.float32(MOST_SHIFT))
-    half = np.float32(0.5)
-    return int(np.floor(change * np.float32(n) + half) - np.floor(change * np.float32(n - 1) + half))
+    most, half = np.float32(MOST_SHIFT), np.float32(0.5)
+    change = min(max(change, -most), most)
+    before = np.floor(change * np.float32(n - 1) + half)
+    return int(np.floor(change * np.float32(n) + half) - before)
 
 
 @kernel

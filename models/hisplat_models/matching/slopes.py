@@ -1,7 +1,7 @@
 """How surfaces slope, from matches that hold: what paths of the second pass follow.
 
-Paths prefer planes that face the camera. Where nothing is known between matches, or beyond them,
-each path would carry on the plane it comes with, and on a slanted ground all paths bring another.
+Paths prefer surfaces of constant depth. Where nothing matches, each carries on the plane it comes
+with, and on a slanted ground every path brings another one: none of them wins, and any plane may.
 Shifting a path by the slope of the surface makes that slope free instead (Scharstein, Taniai and
 Sinha, "Semi-global stereo matching with surface orientation priors", 3DV 2017).
 """
@@ -17,7 +17,7 @@ LAG = 4
 """Distance in pixels of the matches that are compared."""
 STEEPEST = 0.75
 """Planes a pixel beyond which two matches are taken for two surfaces."""
-ENOUGH = 100
+ENOUGH = 100.0
 """Comparisons on which a cell's slope rests; with fewer it looks further around."""
 
 
@@ -36,9 +36,9 @@ def surface_slopes(
     """
     height, width = plane.shape
     sums = _differences(plane, known)
-    slopes = np.zeros((sums.shape[0] - 1, sums.shape[1] - 1, 2), np.float32)
+    slopes = np.zeros((sums.shape[0] - 1, sums.shape[1] - 1, 2))
     _mean_around(sums.cumsum(0).cumsum(1), slopes)
-    slopes = np.einsum("...ij,...j->...i", across_lines(transfers, height, width), slopes)
+    slopes = (across_lines(transfers, height, width) * slopes[..., None, :]).sum(-1)
     return slopes.astype(np.float32).repeat(CELL, 0)[:height].repeat(CELL, 1)[:, :width]
 
 
@@ -96,20 +96,21 @@ def _mean_around(sums, means):
                 while True:
                     i0, i1 = max(i - reach, 0), min(i + reach + 1, rows)
                     j0, j1 = max(j - reach, 0), min(j + reach + 1, columns)
-                    total = 0.0
-                    count = 0.0
-                    for k in range(2):
-                        value = (
-                            sums[i1, j1, axis + 2 * k] - sums[i0, j1, axis + 2 * k]
-                            - sums[i1, j0, axis + 2 * k] + sums[i0, j0, axis + 2 * k]
-                        )  # fmt: skip
-                        if k == 0:
-                            total = value
-                        else:
-                            count = value
+                    count = _window(sums, i0, i1, j0, j1, 2 + axis)
                     whole = i0 == 0 and j0 == 0 and i1 == rows and j1 == columns
                     if count >= ENOUGH or whole:
                         break
                     reach *= 2
                 if count > 0:
-                    means[i, j, axis] = total / count / LAG
+                    means[i, j, axis] = _window(sums, i0, i1, j0, j1, axis) / count / LAG
+
+
+@kernel
+def _window(sums, i0, i1, j0, j1, channel):
+    """A channel of a summed-area table over rows i0 to i1 and columns j0 to j1."""
+    return (
+        sums[i1, j1, channel]
+        - sums[i0, j1, channel]
+        - sums[i1, j0, channel]
+        + sums[i0, j0, channel]
+    )
