@@ -26,6 +26,7 @@ from .filling import background_planes, distance_to_trusted, fill_by_fit, fit_ho
 from .geometry import Sweep
 from .prior import CANDIDATE_NAMES, EVIDENCE_NAMES
 from .settings import MatchingSettings
+from .slopes import surface_slopes
 from .sweep_cost import COST_SCALE, pack_colors, sweep_cost
 
 Result = TypeVar("Result")
@@ -81,7 +82,8 @@ def matched(
         cost = sweep_cost(packed[view], others, sweeps[view], settings)
         total = np.empty(cost.shape, np.int16)
         nowhere = np.zeros(cost.shape[:2], np.bool_)
-        aggregate(cost, gray[view], settings, second=False, total=total, kept=nowhere)
+        level = np.zeros((*cost.shape[:2], 2), np.float32)
+        aggregate(cost, gray[view], level, settings, second=False, total=total, kept=nowhere)
         costs[view], totals[view] = cost, total
         return select(total)
 
@@ -98,7 +100,8 @@ def matched(
             cost, first_maps[view], anchored[view], surfaces, sweeps[view], settings
         )
         # Anchored pixels keep the curves that chose for them: their new cost only repeats it.
-        aggregate(cost, gray[view], settings, second=True, total=total, kept=anchored[view])
+        slopes = surface_slopes(first_maps[view], anchored[view], sweeps[view].transfers)
+        aggregate(cost, gray[view], slopes, settings, True, total, anchored[view])
         return select(total)
 
     second = _each(second_pass, views, threads)

@@ -42,7 +42,7 @@ class MatchingSettings:
     """How fast the large penalty falls with the intensity difference of the neighbours."""
     tolerance_px: float = 2.0
     """Largest left-right error of a trusted pixel."""
-    anchor_tolerance_px: float = 1.0
+    anchor_tolerance_px: float = 0.8
     """Largest left-right error of a pixel whose choice the second pass takes as given."""
     pair_tolerance_px: float = 1.0
     """Distance in the other view by which all views together must disagree with the first two,

@@ -91,11 +91,13 @@ def _fill_cost(
     index = np.empty(width, np.int32)
     weight_x = np.empty(width, np.int32)
     weight_y = np.empty(width, np.int32)
+    shown = np.empty((CENSUS_ROWS, planes, 2), np.int32)
     for last in range(height + reach_y):
         if last < height:
             slot = last % CENSUS_ROWS
             for d in range(planes):
                 _locate_row(matrix, last, rho[d], height, width, index, weight_x, weight_y)
+                _shown_range(index, shown[slot, d])
                 _warp_row(
                     reference[last], other, index, weight_x, weight_y, color_weight, color_limit,
                     warped[slot, d], color[slot, d],
@@ -111,6 +113,7 @@ def _fill_cost(
             for dy in range(CENSUS_ROWS):
                 row = warped[min(max(y + dy - reach_y, 0), height - 1) % CENSUS_ROWS, d]
                 _count_differing(row, centre, signs, dy * CENSUS_COLUMNS, count)
+            _recount_at_border(y, d, height, warped, shown, centre, signs, count)
             _total_cost(count, census_cost, color[y % CENSUS_ROWS, d], mark, row_cost[d])
         _planes_last(row_cost, volume[y])
 
@@ -152,6 +155,46 @@ def _locate_row(matrix, y, rho, height, width, index, weight_x, weight_y):
         weight_y[x] = iv - (top << 6)
         offset = top * width + left
         index[x] = offset if inside else -1 - offset
+
+
+@kernel
+def _shown_range(index, out):
+    """First and last pixel of a row that falls into the other frame; (width, -1) for none."""
+    first, last = 0, index.size - 1
+    while first < index.size and index[first] < 0:
+        first += 1
+    while last >= 0 and index[last] < 0:
+        last -= 1
+    out[0], out[1] = first, last
+
+
+@kernel
+def _recount_at_border(y, d, height, warped, shown, centre, signs, count):
+    """Counts anew where the window reaches beyond the other frame: only what lies inside it.
+
+    Beyond the frame its outermost pixels repeat, and their bits would pull matches near the border
+    to wrong planes. The bits that count stand for all.
+    """
+    width = count.size
+    reach_y, reach_x = CENSUS_ROWS // 2, CENSUS_COLUMNS // 2
+    first, last = 0, width - 1
+    for dy in range(CENSUS_ROWS):
+        slot = min(max(y + dy - reach_y, 0), height - 1) % CENSUS_ROWS
+        first, last = max(first, shown[slot, d, 0]), min(last, shown[slot, d, 1])
+    own = y % CENSUS_ROWS
+    for x in range(shown[own, d, 0], shown[own, d, 1] + 1):
+        if (x >= first + reach_x or first == 0) and (x <= last - reach_x or last == width - 1):
+            continue
+        differing, counted = 0, 0
+        for dy in range(CENSUS_ROWS):
+            slot = min(max(y + dy - reach_y, 0), height - 1) % CENSUS_ROWS
+            for dx in range(CENSUS_COLUMNS):
+                column = min(max(x + dx - reach_x, 0), width - 1)
+                if shown[slot, d, 0] <= column <= shown[slot, d, 1]:
+                    brighter = np.int16(warped[slot, d, x + dx] > centre[x])
+                    differing += brighter ^ signs[dy * CENSUS_COLUMNS + dx, x]
+                    counted += 1
+        count[x] = (differing * CENSUS_ROWS * CENSUS_COLUMNS + counted // 2) // counted
 
 
 @kernel

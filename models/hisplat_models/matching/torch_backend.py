@@ -35,6 +35,7 @@ from .torch_consistency import (
     visibility,
 )
 from .torch_filling import background_planes, distance_to_trusted, fill_by_fit
+from .torch_slopes import surface_slopes
 from .torch_volume import aggregate, pack_colors, sweep_cost
 
 _BACKGROUND_CELL = 4
@@ -61,7 +62,7 @@ def match_scene_torch(
         sweep_cost(packed[v], [packed[t.other] for t in sweeps[v].transfers], sweeps[v], settings)
         for v in views
     ]
-    totals = aggregate(costs, gray, settings, second=False)
+    totals = aggregate(costs, gray, None, settings, second=False)
     first = [select(total) for total in totals]
     first_maps = [s.plane for s in first]
     errors = [consistency_error(v, first_maps, sweeps, settings) for v in views]
@@ -70,7 +71,8 @@ def match_scene_torch(
     for v in views:
         surfaces = other_surfaces(v, first_maps, trusted, sweeps, settings)
         make_occlusion_aware(costs[v], first_maps[v], anchored[v], surfaces, sweeps[v], settings)
-    again = aggregate(costs, gray, settings, second=True)
+    slopes = [surface_slopes(first_maps[v], anchored[v], sweeps[v].transfers) for v in views]
+    again = aggregate(costs, gray, torch.stack(slopes), settings, second=True)
     for total, other, known in zip(totals, again, anchored, strict=True):
         total.copy_(total.where(known[..., None], other))
     second = [select(total) for total in totals]

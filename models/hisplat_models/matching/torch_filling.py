@@ -128,8 +128,9 @@ def background_planes(
     rows, columns, _ = counts.shape
     sums = counts.cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
     sums = pad(sums, (0, 0, 1, 0, 1, 0))
-    reach = _window_reach(sums.sum(-1), settings, cell)
-    counts = _in_windows(sums, reach)
+    radius = max(1, round(settings.background_radius_px / cell))
+    reach = window_reach(sums.sum(-1), radius, settings.background_radius_px**2 / 4)
+    counts = in_windows(sums, reach)
     below = counts.cumsum(-1) - counts
     wanted = settings.background_quantile * counts.sum(-1, keepdim=True).double()
     reached = (counts > 0) & (below + counts >= wanted)
@@ -152,20 +153,24 @@ def _cell_histograms(
     return counts.int().reshape(height // cell, width // cell, planes)
 
 
-def _window_reach(totals: Tensor, settings: MatchingSettings, cell: int) -> Tensor:
-    """Half sizes (rows, columns) of windows, doubled until they hold enough or are the image."""
+def window_reach(totals: Tensor, radius: int, enough: float) -> Tensor:
+    """Half sizes (rows, columns) of windows, doubled until they hold enough or are the image.
+
+    Args:
+        totals: (rows + 1, columns + 1) summed-area table of what is counted.
+        radius: Half the least size.
+        enough: Count that suffices.
+    """
     rows, columns = totals.shape[0] - 1, totals.shape[1] - 1
-    radius = max(1, round(settings.background_radius_px / cell))
-    enough = settings.background_radius_px**2 / 4
     reach = torch.full((rows, columns), radius, device=totals.device)
     while radius < max(rows, columns):
-        few = (reach == radius) & (_in_windows(totals[..., None], reach)[..., 0] < enough)
+        few = (reach == radius) & (in_windows(totals[..., None], reach)[..., 0] < enough)
         radius *= 2
         reach = reach.masked_fill(few, radius)
     return reach
 
 
-def _in_windows(sums: Tensor, reach: Tensor) -> Tensor:
+def in_windows(sums: Tensor, reach: Tensor) -> Tensor:
     """Sums (rows, columns, ...) in windows of a summed-area table."""
     rows, columns = reach.shape
     i = torch.arange(rows, device=reach.device)[:, None]

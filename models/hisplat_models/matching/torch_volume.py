@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int16, Int64, UInt8
 from torch import Tensor
 
-from .aggregation import UNREACHABLE, jump_penalties
+from .aggregation import MOST_SHIFT, UNREACHABLE, jump_penalties
 from .geometry import Sweep
 from .settings import MatchingSettings
 from .sweep_cost import CENSUS_COLUMNS, CENSUS_ROWS, CHANNEL_LEVELS, COST_SCALE
@@ -85,13 +85,32 @@ def _cost_in(
     for there, here in zip(_channels(warped >> 8), _channels(reference << 4), strict=True):
         difference += (there - here).abs()
     color = (difference.float() * float(weight)).clamp(max=float(limit))
-    count = torch.zeros(warped.shape, dtype=torch.uint8, device=warped.device)
-    for bit, sign in zip(_brighter(_gray(warped >> 8), settings), signs, strict=True):
-        count += bit ^ sign
+    count = _count_differing(_brighter(_gray(warped >> 8), settings), signs, inside)
     bits = np.minimum(np.arange(CENSUS_ROWS * CENSUS_COLUMNS), settings.census_limit)
     census = np.rint(bits * settings.census_weight * COST_SCALE).astype(np.int16)
     census = torch.from_numpy(census).to(warped.device)
     return census[count.int()] + (color + 0.5).short(), inside
+
+
+def _count_differing(
+    bits: Iterator[Tensor], signs: list[Tensor], inside: Bool[Tensor, "plane height width"]
+) -> UInt8[Tensor, "plane height width"]:
+    """Differing bits of the census, where its window leaves the other frame of what lies inside.
+
+    There the bits that count stand for all.
+    """
+    count = torch.zeros(inside.shape, dtype=torch.uint8, device=inside.device)
+    if inside.all():
+        for bit, sign in zip(bits, signs, strict=True):
+            count += bit ^ sign
+        return count
+    counted = torch.zeros_like(count)
+    for bit, sign, shown in zip(bits, signs, _neighbours(inside), strict=True):
+        count += (bit ^ sign) & shown
+        counted += shown
+    every = CENSUS_ROWS * CENSUS_COLUMNS
+    scaled = (count.int() * every + counted // 2) // counted.clamp(min=1)
+    return scaled.where(inside, 0).to(torch.uint8)
 
 
 def _warp(
@@ -133,21 +152,28 @@ def _gray(packed: Int64[Tensor, "*shape"]) -> Int16[Tensor, "*shape"]:
 def _brighter(
     gray: Int16[Tensor, "plane height width"], settings: MatchingSettings
 ) -> Iterator[Tensor]:
-    """For each neighbour of the census window where it exceeds the centre; borders replicate."""
-    _, height, width = gray.shape
-    reach_y, reach_x = CENSUS_ROWS // 2, CENSUS_COLUMNS // 2
-    rows = torch.arange(-reach_y, height + reach_y, device=gray.device).clamp(0, height - 1)
-    columns = torch.arange(-reach_x, width + reach_x, device=gray.device).clamp(0, width - 1)
-    padded = gray[:, rows][:, :, columns]
+    """For each neighbour of the census window where it exceeds the centre."""
     centre = gray + round(settings.census_margin * CHANNEL_LEVELS * 16 / 255)
+    for neighbour in _neighbours(gray):
+        yield neighbour > centre
+
+
+def _neighbours(maps: Tensor) -> Iterator[Tensor]:
+    """Maps (plane, height, width) moved by each step of the census window; borders replicate."""
+    _, height, width = maps.shape
+    reach_y, reach_x = CENSUS_ROWS // 2, CENSUS_COLUMNS // 2
+    rows = torch.arange(-reach_y, height + reach_y, device=maps.device).clamp(0, height - 1)
+    columns = torch.arange(-reach_x, width + reach_x, device=maps.device).clamp(0, width - 1)
+    padded = maps[:, rows][:, :, columns]
     for y in range(CENSUS_ROWS):
         for x in range(CENSUS_COLUMNS):
-            yield padded[:, y : y + height, x : x + width] > centre
+            yield padded[:, y : y + height, x : x + width]
 
 
 def aggregate(
     costs: list[Tensor],
     gray: Int64[Tensor, "view height width"],
+    slopes: Float[Tensor, "view height width 2"] | None,
     settings: MatchingSettings,
     second: bool,
 ) -> list[Tensor]:
@@ -159,6 +185,8 @@ def aggregate(
     Args:
         costs: (H, W, planes) bytes of each view.
         gray: Intensities, 0-255.
+        slopes: Planes by which the surface is expected to change a pixel to the right and a pixel
+            down; None for not at all.
         settings: Penalties.
         second: Whether with those of the second pass.
     """
@@ -171,9 +199,12 @@ def aggregate(
     small = torch.from_numpy(np.stack(small)).to(gray.device)
     large = torch.from_numpy(np.stack(large)).to(gray.device)
     total = torch.zeros_like(cost)
-    _scan(cost, _jumps(gray, large, (-1, 0, 1)), (-1, 0, 1), small, total)
+    right, down = (None, None) if slopes is None else slopes.unbind(-1)
+    shifts = (-1, 0, 1)
+    _scan(cost, _jumps(gray, large, shifts), _moves(down, right, shifts), shifts, small, total)
     turned = _jumps(gray.mT, large, (0,))
-    _scan(cost.transpose(1, 2), turned, (0,), small, total.transpose(1, 2))
+    moves = None if right is None else _moves(right.mT, right.mT, (0,))
+    _scan(cost.transpose(1, 2), turned, moves, (0,), small, total.transpose(1, 2))
     return [sums[..., :n] for sums, n in zip(total, planes, strict=True)]
 
 
@@ -195,35 +226,61 @@ def _jumps(
     return torch.stack([ways[0], ways[1].flip(2)])
 
 
+def _moves(
+    per_step: Float[Tensor, "view step line"] | None,
+    per_line: Float[Tensor, "view step line"] | None,
+    shifts: tuple[int, ...],
+) -> Int64[Tensor, "way view path step line"] | None:
+    """Whole planes by which paths follow the surface to each pixel, in the order of the scan."""
+    if per_step is None or per_line is None:
+        return None
+    n = torch.arange(per_step.shape[1], device=per_step.device).float()[:, None]
+    ways = []
+    for way in (1, -1):
+        change = torch.stack([way * per_step - shift * per_line for shift in shifts], 1)
+        change = change.clamp(-MOST_SHIFT, MOST_SHIFT)
+        ways.append(change if way > 0 else change.flip(2))
+    change = torch.stack(ways)
+    return ((change * n + 0.5).floor() - (change * (n - 1) + 0.5).floor()).long()
+
+
 def _scan(
     cost: Int16[Tensor, "view step line plane"],
     jumps: Int16[Tensor, "way view path step line"],
+    moves: Int64[Tensor, "way view path step line"] | None,
     shifts: tuple[int, ...],
     small_jump: Int16[Tensor, "view"],
     total: Int16[Tensor, "view step line plane"],
 ) -> None:
     """Adds the path costs of a forward and a backward scan to ``total``.
 
-    A path comes from the line ``shift`` further in the step before. The buffer has a border of
-    zeros (lines) so that paths start at the image's edge, and one of UNREACHABLE (planes).
+    A path comes from the line ``shift`` further in the step before, and from the plane that many
+    ``moves`` before. The buffer has a border of zeros (lines) so that paths start at the image's
+    edge, and one of UNREACHABLE (planes), as wide as a path may move.
     """
     views, steps, lines, planes = cost.shape
     paths = len(shifts)
-    before = cost.new_zeros(2, views, paths, lines + 2, planes + 2)
-    before[..., 0] = before[..., -1] = UNREACHABLE
+    border = MOST_SHIFT + 1
+    before = cost.new_zeros(2, views, paths, lines + 2, planes + 2 * border)
+    before[..., :border] = before[..., -border:] = UNREACHABLE
+    reached = torch.arange(border - 1, border + planes + 1, device=cost.device)
     small = small_jump[:, None, None, None]
     for n in range(steps):
         came = torch.stack(
             [before[:, :, k, 1 + shift : 1 + shift + lines] for k, shift in enumerate(shifts)], 2
         )
+        lowest = came[..., border:-border].amin(-1, keepdim=True)
+        if moves is None:
+            came = came[..., border - 1 : border + planes + 1]
+        else:
+            came = came.gather(-1, reached - moves[:, :, :, n, :, None])
         below, same, above = came[..., :-2], came[..., 1:-1], came[..., 2:]
-        lowest = same.amin(-1, keepdim=True)
         best = torch.minimum(below, above).add_(small)
         best = torch.minimum(best, same, out=best)
         best = torch.minimum(best, lowest + jumps[:, :, :, n, :, None], out=best)
         local = torch.stack([cost[:, n], cost[:, steps - 1 - n]])
         value = best.sub_(lowest).add_(local[:, :, None])
-        before[..., 1:-1, 1:-1] = value
+        before[..., 1:-1, border:-border] = value
         sums = value.sum(2, dtype=torch.int16)
         total[:, n] += sums[0]
         total[:, steps - 1 - n] += sums[1]
