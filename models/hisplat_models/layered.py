@@ -62,7 +62,7 @@ class LayeredSettings:
     that was gathered around it."""
     other_color_weight: float = 20.0
     """Say of another photo that sees the cell, against all that its own photo tells."""
-    beyond_push: float = 0.8
+    beyond_push: float = 0.6
     """Factor on the background's inverse depth where the coarsest level goes beyond all photos:
     nothing is known there that it could hide."""
     beyond_margin: float = 0.04

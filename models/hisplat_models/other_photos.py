@@ -64,9 +64,7 @@ def colors_in_other_photos(
     inverse_depth: Float[Tensor, "batch view rows columns"],
     cell: int,
     tolerance: float,
-) -> tuple[
-    Float[Tensor, "batch view 3 rows columns"], Float[Tensor, "batch view rows columns"]
-]:
+) -> tuple[Float[Tensor, "batch view 3 rows columns"], Float[Tensor, "batch view rows columns"]]:
     """Colours of cells at these inverse depths in the photos that see as far, and how many do.
 
     Args:

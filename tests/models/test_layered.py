@@ -23,7 +23,7 @@ from .matching_scenes import HEIGHT, TWO_PLANES, WIDTH, cameras_in_a_row, photog
 def scene() -> tuple[torch.Tensor, Cameras, tuple[LayeredStage, LayeredStage, LayeredStage]]:
     cameras = cameras_in_a_row()
     images, _ = photograph(TWO_PLANES, cameras)
-    return images, cameras, layered_stages(match_views(images, cameras), images)
+    return images, cameras, layered_stages(match_views(images, cameras), images, cameras)
 
 
 def test_levels_have_the_stated_strides_and_borders(scene):
@@ -77,8 +77,8 @@ def test_every_pixel_has_a_gaussian_of_each_level(scene):
 def test_fine_colours_are_sharper_than_the_photos_and_still_colours(scene):
     images, cameras, _ = scene
     prior = match_views(images, cameras)
-    plain = layered_stages(prior, images, LayeredSettings(fine_sharpening=0.0))[2].color
-    sharp = layered_stages(prior, images, LayeredSettings(fine_sharpening=0.5))[2].color
+    plain = layered_stages(prior, images, cameras, LayeredSettings(fine_sharpening=0.0))[2].color
+    sharp = layered_stages(prior, images, cameras, LayeredSettings(fine_sharpening=0.5))[2].color
     assert torch.equal(plain, prior.color)
     assert sharp.min() >= 0
     assert sharp.max() <= 1
@@ -111,7 +111,7 @@ def test_scaling_the_world_scales_the_gaussians(scene):
     bigger = cameras.scaled(3.0)
     prior = match_views(images, bigger)
     small, large = (
-        layered_gaussians(layered_stages(p, images), c)
+        layered_gaussians(layered_stages(p, images, c), c)
         for p, c in ((match_views(images, cameras), cameras), (prior, bigger))
     )
     close = (large.scales[..., 0] / small.scales[..., 0] / 3 - 1).abs() < 1e-2
@@ -122,7 +122,7 @@ def test_without_any_trusted_pixel_the_scene_stays_finite(scene):
     images, cameras, _ = scene
     prior = match_views(images, cameras)
     unsure = replace(prior, trusted=torch.zeros_like(prior.trusted))
-    gaussians = layered_gaussians(layered_stages(unsure, images), cameras)
+    gaussians = layered_gaussians(layered_stages(unsure, images, cameras), cameras)
     for values in (gaussians.means, gaussians.scales, gaussians.harmonics, gaussians.opacities):
         assert torch.isfinite(values).all()
 
@@ -141,5 +141,5 @@ def test_unmatched_pixels_color_the_backdrop_unless_they_lie_before_it(scene, pu
     candidates = prior.candidates.clone()
     candidates[:, :, CANDIDATE_NAMES.index("background")] = wall
     made = replace(prior, trusted=trusted, inverse_depth=depth, color=color, candidates=candidates)
-    red = layered_stages(made, color)[1].color[0, :, 0, 7:9, 11:13]
+    red = layered_stages(made, color, cameras)[1].color[0, :, 0, 7:9, 11:13]
     assert (red < 0.25).all() if own else (red > 0.9).all()
