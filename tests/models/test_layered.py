@@ -143,3 +143,47 @@ def test_unmatched_pixels_color_the_backdrop_unless_they_lie_before_it(scene, pu
     made = replace(prior, trusted=trusted, inverse_depth=depth, color=color, candidates=candidates)
     red = layered_stages(made, color, cameras)[1].color[0, :, 0, 7:9, 11:13]
     assert (red < 0.25).all() if own else (red > 0.9).all()
+
+
+def backdrop_of_a_fence(other_push: float) -> torch.Tensor:
+    """Middle colours of the first photo, all fence; the second is green, ``other_push`` as near."""
+    cameras = cameras_in_a_row()
+    images, _ = photograph(TWO_PLANES, cameras)
+    prior = match_views(images, cameras)
+    depth = torch.full_like(prior.inverse_depth, 0.25)
+    depth[:, 1] *= other_push
+    color = torch.zeros_like(prior.color)
+    color[:, 0, 0], color[:, 1, 1] = 1.0, 1.0
+    candidates = prior.candidates.clone()
+    candidates[:, :, CANDIDATE_NAMES.index("background")] = 0.25
+    trusted = torch.ones_like(prior.trusted)
+    made = replace(prior, trusted=trusted, inverse_depth=depth, color=color, candidates=candidates)
+    return layered_stages(made, color, cameras)[1].color[0, 0]
+
+
+def test_what_another_photo_sees_behind_a_surface_colors_the_backdrop_there():
+    seen_through = backdrop_of_a_fence(other_push=0.5)
+    inner = (slice(4, -4), slice(8, -8))
+    assert (seen_through[(1, *inner)] > 0.9).all()
+    hidden = backdrop_of_a_fence(other_push=1.2)
+    assert (hidden[(0, *inner)] > 0.9).all()
+
+
+def test_the_backdrop_is_nearer_only_where_no_photo_looks(scene):
+    images, cameras, _ = scene
+    prior = match_views(images, cameras)
+    settings = LayeredSettings()
+    stage = layered_stages(prior, images, cameras, settings)[0]
+    plain = layered_stages(
+        prior, images, cameras, replace(settings, beyond_push=settings.coarse_push)
+    )[0]
+    nearer = stage.inverse_depth > 1.01 * plain.inverse_depth
+    assert torch.equal(stage.inverse_depth[~nearer], plain.inverse_depth[~nearer])
+    inner = (..., slice(stage.padding, -stage.padding), slice(stage.padding, -stage.padding))
+    assert not nearer[inner].any()
+    assert nearer.any()
+    gaussians = layered_gaussians((stage,), cameras)
+    beyond = gaussians.means[0][nearer.flatten()]
+    for view in range(2):
+        x, y, depth = cameras[0, view].project(beyond).unbind(-1)
+        assert not ((depth > 0) & (x > 0) & (x < 1) & (y > 0) & (y < 1)).any()
