@@ -53,7 +53,9 @@ def scene_quality(folder: Path, arguments: Arguments) -> torch.Tensor:
         example = dataset[index]
         images, cameras = example.context_images[None], Cameras.stack([example.context_cameras])
         prior = match_views(images, cameras, arguments.matching)
-        gaussians = layered_gaussians(layered_stages(prior, images, arguments.layered), cameras)
+        gaussians = layered_gaussians(
+            layered_stages(prior, images, cameras, arguments.layered), cameras
+        )
         targets = example.target_images
         rendering = CpuRenderer()(
             gaussians,
@@ -100,7 +102,7 @@ def measure_speed(folder: Path, size: tuple[int, int], threads: int, repeats: in
         prior = match_views(images, cameras)
         matching.append(time.perf_counter() - start)
         start = time.perf_counter()
-        layered_stages(prior, images)
+        layered_stages(prior, images, cameras)
         levels.append(time.perf_counter() - start)
     torch.set_num_threads(before)
     return (

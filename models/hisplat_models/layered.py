@@ -17,6 +17,7 @@ from .cameras import Cameras
 from .gaussian_head import gaussians_from_raw, raw_of_colors
 from .gaussians import Gaussians
 from .matching import CANDIDATE_NAMES, MatchingPrior
+from .other_photos import colors_in_other_photos, glimpses
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ class LayeredSettings:
     own_color_weight: float = 5.0
     """Say of a cell's own pixels, where they lie no nearer than its background, against all
     that was gathered around it."""
+    other_color_weight: float = 20.0
+    """Say of another photo that sees the cell, against all that its own photo tells."""
+    beyond_push: float = 0.6
+    """Factor on the background's inverse depth where the coarsest level goes beyond all photos:
+    nothing is known there that it could hide."""
+    beyond_margin: float = 0.04
+    """How far beyond, share of a photo's sides; Gaussians of that level reach some way in."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ _DEFAULT = LayeredSettings()
 def layered_stages(
     prior: MatchingPrior,
     images: Float[Tensor, "batch view 3 height width"],
+    cameras: Cameras,
     settings: LayeredSettings = _DEFAULT,
 ) -> tuple[LayeredStage, LayeredStage, LayeredStage]:
     """The three levels, coarsest first: strides 8 (padded), 4 and 1.
@@ -95,18 +104,19 @@ def layered_stages(
     Args:
         prior: What ``match_views`` found for ``images``.
         images: RGB in [0, 1].
+        cameras: Shape (batch, view).
         settings: Constants.
     """
     background = prior.candidates[:, :, CANDIDATE_NAMES.index("background")]
     middle_depth = background[..., ::4, ::4]
-    middle_color = _background_color(prior, middle_depth, 4, settings)
+    middle_color = _color_behind(prior, cameras, middle_depth, 4, settings)
     coarse_depth = -max_pool2d(-middle_depth, 2)
     coarse_color = _cell_means(middle_color, 2)
     padding = -(-round(settings.coarse_margin * max(images.shape[-2:])) // 8)
     agreement = torch.exp(-((prior.consistency_px / settings.agreement_px) ** 2)) * prior.trusted
     return (
         LayeredStage(
-            inverse_depth=_replicated(coarse_depth * settings.coarse_push, padding),
+            inverse_depth=_pushed_far_back(coarse_depth, cameras, padding, settings),
             color=_replicated(coarse_color, padding),
             opacity=_replicated(torch.full_like(coarse_depth, settings.coarse_opacity), padding),
             sigma_px=settings.coarse_sigma_px,
@@ -132,6 +142,24 @@ def layered_stages(
     )
 
 
+def _pushed_far_back(
+    depth: Float[Tensor, "batch view rows columns"],
+    cameras: Cameras,
+    padding: int,
+    settings: LayeredSettings,
+) -> Float[Tensor, "batch view rows_padded columns_padded"]:
+    """Inverse depth of the coarsest level: far back, but less so where no photo looks."""
+    background = _replicated(depth, padding)
+    beyond = background * settings.beyond_push
+    looked_at = torch.stack(
+        [g.inside(settings.beyond_margin).any(dim=1) for g in glimpses(cameras, beyond, padding)],
+        dim=1,
+    )
+    rows, columns = depth.shape[-2:]
+    looked_at[..., padding : padding + rows, padding : padding + columns] = True
+    return torch.where(looked_at, background * settings.coarse_push, beyond)
+
+
 def _replicated(
     maps: Float[Tensor, "*batch height width"], padding: int
 ) -> Float[Tensor, "*batch height_padded width_padded"]:
@@ -152,6 +180,26 @@ def _sharpened(
     soft = conv2d(conv2d(flat, kernel[None, None, :, None]), kernel[None, None, None])
     soft = soft[:, 0].unflatten(0, color.shape[:3])
     return (color + settings.fine_sharpening * (color - soft)).clamp(0, 1)
+
+
+def _color_behind(
+    prior: MatchingPrior,
+    cameras: Cameras,
+    depth: Float[Tensor, "batch view rows columns"],
+    cell: int,
+    settings: LayeredSettings,
+) -> Float[Tensor, "batch view 3 rows columns"]:
+    """Colours of the middle level: what another photo sees there, else the background's.
+
+    Without a background around it, a cell behind an object has the object's own colours; another
+    photo may look past the object at the very place where the cell would show.
+    """
+    color = _background_color(prior, depth, cell, settings)
+    other, count = colors_in_other_photos(
+        prior, cameras, depth * settings.middle_push, cell, settings.color_tolerance
+    )
+    weight = settings.other_color_weight * count[:, :, None]
+    return (color + weight * other) / (1 + weight)
 
 
 def _background_color(

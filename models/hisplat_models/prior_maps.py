@@ -105,7 +105,7 @@ def prepare_prior(
     """What the three stages need of the matcher's result."""
     height, width = images.shape[-2:]
     px = pixels_per_inverse_depth(cameras, height, width)
-    layers = layered_stages(prior, images)
+    layers = layered_stages(prior, images, cameras)
     evidence = _evidence(prior, px)
     coarse, middle, fine = (_stage_prior(layer, evidence, prior, px) for layer in layers)
     return PriorMaps((coarse, middle, fine), prior.candidates, px, prior.coarse_cost)

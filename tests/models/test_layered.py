@@ -23,7 +23,7 @@ from .matching_scenes import HEIGHT, TWO_PLANES, WIDTH, cameras_in_a_row, photog
 def scene() -> tuple[torch.Tensor, Cameras, tuple[LayeredStage, LayeredStage, LayeredStage]]:
     cameras = cameras_in_a_row()
     images, _ = photograph(TWO_PLANES, cameras)
-    return images, cameras, layered_stages(match_views(images, cameras), images)
+    return images, cameras, layered_stages(match_views(images, cameras), images, cameras)
 
 
 def test_levels_have_the_stated_strides_and_borders(scene):
@@ -77,8 +77,8 @@ def test_every_pixel_has_a_gaussian_of_each_level(scene):
 def test_fine_colours_are_sharper_than_the_photos_and_still_colours(scene):
     images, cameras, _ = scene
     prior = match_views(images, cameras)
-    plain = layered_stages(prior, images, LayeredSettings(fine_sharpening=0.0))[2].color
-    sharp = layered_stages(prior, images, LayeredSettings(fine_sharpening=0.5))[2].color
+    plain = layered_stages(prior, images, cameras, LayeredSettings(fine_sharpening=0.0))[2].color
+    sharp = layered_stages(prior, images, cameras, LayeredSettings(fine_sharpening=0.5))[2].color
     assert torch.equal(plain, prior.color)
     assert sharp.min() >= 0
     assert sharp.max() <= 1
@@ -111,7 +111,7 @@ def test_scaling_the_world_scales_the_gaussians(scene):
     bigger = cameras.scaled(3.0)
     prior = match_views(images, bigger)
     small, large = (
-        layered_gaussians(layered_stages(p, images), c)
+        layered_gaussians(layered_stages(p, images, c), c)
         for p, c in ((match_views(images, cameras), cameras), (prior, bigger))
     )
     close = (large.scales[..., 0] / small.scales[..., 0] / 3 - 1).abs() < 1e-2
@@ -122,7 +122,7 @@ def test_without_any_trusted_pixel_the_scene_stays_finite(scene):
     images, cameras, _ = scene
     prior = match_views(images, cameras)
     unsure = replace(prior, trusted=torch.zeros_like(prior.trusted))
-    gaussians = layered_gaussians(layered_stages(unsure, images), cameras)
+    gaussians = layered_gaussians(layered_stages(unsure, images, cameras), cameras)
     for values in (gaussians.means, gaussians.scales, gaussians.harmonics, gaussians.opacities):
         assert torch.isfinite(values).all()
 
@@ -141,5 +141,49 @@ def test_unmatched_pixels_color_the_backdrop_unless_they_lie_before_it(scene, pu
     candidates = prior.candidates.clone()
     candidates[:, :, CANDIDATE_NAMES.index("background")] = wall
     made = replace(prior, trusted=trusted, inverse_depth=depth, color=color, candidates=candidates)
-    red = layered_stages(made, color)[1].color[0, :, 0, 7:9, 11:13]
+    red = layered_stages(made, color, cameras)[1].color[0, :, 0, 7:9, 11:13]
     assert (red < 0.25).all() if own else (red > 0.9).all()
+
+
+def backdrop_of_a_fence(other_push: float) -> torch.Tensor:
+    """Middle colours of the first photo, all fence; the second is green, ``other_push`` as near."""
+    cameras = cameras_in_a_row()
+    images, _ = photograph(TWO_PLANES, cameras)
+    prior = match_views(images, cameras)
+    depth = torch.full_like(prior.inverse_depth, 0.25)
+    depth[:, 1] *= other_push
+    color = torch.zeros_like(prior.color)
+    color[:, 0, 0], color[:, 1, 1] = 1.0, 1.0
+    candidates = prior.candidates.clone()
+    candidates[:, :, CANDIDATE_NAMES.index("background")] = 0.25
+    trusted = torch.ones_like(prior.trusted)
+    made = replace(prior, trusted=trusted, inverse_depth=depth, color=color, candidates=candidates)
+    return layered_stages(made, color, cameras)[1].color[0, 0]
+
+
+def test_what_another_photo_sees_behind_a_surface_colors_the_backdrop_there():
+    seen_through = backdrop_of_a_fence(other_push=0.5)
+    inner = (slice(4, -4), slice(8, -8))
+    assert (seen_through[(1, *inner)] > 0.9).all()
+    hidden = backdrop_of_a_fence(other_push=1.2)
+    assert (hidden[(0, *inner)] > 0.9).all()
+
+
+def test_the_backdrop_is_nearer_only_where_no_photo_looks(scene):
+    images, cameras, _ = scene
+    prior = match_views(images, cameras)
+    settings = LayeredSettings()
+    stage = layered_stages(prior, images, cameras, settings)[0]
+    plain = layered_stages(
+        prior, images, cameras, replace(settings, beyond_push=settings.coarse_push)
+    )[0]
+    nearer = stage.inverse_depth > 1.01 * plain.inverse_depth
+    assert torch.equal(stage.inverse_depth[~nearer], plain.inverse_depth[~nearer])
+    inner = (..., slice(stage.padding, -stage.padding), slice(stage.padding, -stage.padding))
+    assert not nearer[inner].any()
+    assert nearer.any()
+    gaussians = layered_gaussians((stage,), cameras)
+    beyond = gaussians.means[0][nearer.flatten()]
+    for view in range(2):
+        x, y, depth = cameras[0, view].project(beyond).unbind(-1)
+        assert not ((depth > 0) & (x > 0) & (x < 1) & (y > 0) & (y < 1)).any()

@@ -78,8 +78,8 @@ def test_a_frame_does_not_darken_any_level(photos: Tensor):
     cameras = cameras_in_a_row()
     frame = Frame(2, 2, 2, 2)
     seen = framed(photos, frame)
-    levels = layered_stages(match_views(seen, cameras), seen)
-    plain = layered_stages(match_views(photos, cameras), photos)
+    levels = layered_stages(match_views(seen, cameras), seen, cameras)
+    plain = layered_stages(match_views(photos, cameras), photos, cameras)
     for level, without in zip(levels, plain, strict=True):
         difference = (level.color - without.color)[..., 0, :]
         assert difference.mean().abs() < 0.05

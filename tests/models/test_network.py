@@ -53,7 +53,9 @@ def small(trained: bool = False, **changes) -> HiSplat:
 def test_untrained_small_network_is_the_layered_analytic_scene():
     batch = collate([example()])
     prior = match_views(batch.context_images, batch.context_cameras)
-    expected = layered_gaussians(layered_stages(prior, batch.context_images), batch.context_cameras)
+    expected = layered_gaussians(
+        layered_stages(prior, batch.context_images, batch.context_cameras), batch.context_cameras
+    )
     scene = small()(batch.context_images, batch.context_cameras).gaussians
     for field in ("means", "scales", "opacities", "harmonics"):
         torch.testing.assert_close(

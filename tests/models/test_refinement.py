@@ -42,7 +42,7 @@ def photos(views: tuple[Tensor, Cameras]) -> tuple[Tensor, Cameras]:
 @pytest.fixture(scope="module")
 def scene(photos: tuple[Tensor, Cameras]) -> Gaussians:
     images, cameras = photos
-    return layered_gaussians(layered_stages(match_views(images, cameras), images), cameras)
+    return layered_gaussians(layered_stages(match_views(images, cameras), images, cameras), cameras)
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +151,18 @@ def test_another_seed_draws_other_places(scene: Gaussians, photos: tuple[Tensor,
 
 def test_three_photos_refine_one_scene(views: tuple[Tensor, Cameras]):
     images, cameras = views
-    scene = layered_gaussians(layered_stages(match_views(images, cameras), images), cameras)
+    scene = layered_gaussians(
+        layered_stages(match_views(images, cameras), images, cameras), cameras
+    )
     refined = refine(scene, images, cameras, RENDERER, 5)
     assert faithfulness(refined, images, cameras) > faithfulness(scene, images, cameras) + 0.3
 
 
 def test_further_photos_count_as_much_as_is_said(views: tuple[Tensor, Cameras]):
     images, cameras = views[0][:, [0, 2, 1]], views[1][:, [0, 2, 1]]
-    scene = layered_gaussians(layered_stages(match_views(images, cameras), images), cameras)
+    scene = layered_gaussians(
+        layered_stages(match_views(images, cameras), images, cameras), cameras
+    )
     repainted = images.clone()
     repainted[:, 2] = 1 - repainted[:, 2]
 
