@@ -44,6 +44,8 @@ class LayeredSettings:
     """Standard deviation at quarter resolution."""
     middle_opacity: float = 0.97
     """Opacity at quarter resolution."""
+    seen_middle_opacity: float = 0.99
+    """The same where another photo sees the place, so that its colour is known."""
     coarse_push: float = 0.3
     """Factor on the background's inverse depth, eighth resolution."""
     coarse_sigma_px: float = 1.0
@@ -109,7 +111,8 @@ def layered_stages(
     """
     background = prior.candidates[:, :, CANDIDATE_NAMES.index("background")]
     middle_depth = background[..., ::4, ::4]
-    middle_color = _color_behind(prior, cameras, middle_depth, 4, settings)
+    middle_color, seen = _color_behind(prior, cameras, middle_depth, 4, settings)
+    seen_opacity = settings.seen_middle_opacity - settings.middle_opacity
     coarse_depth = -max_pool2d(-middle_depth, 2)
     coarse_color = _cell_means(middle_color, 2)
     padding = -(-round(settings.coarse_margin * max(images.shape[-2:])) // 8)
@@ -126,7 +129,7 @@ def layered_stages(
         LayeredStage(
             inverse_depth=middle_depth * settings.middle_push,
             color=middle_color,
-            opacity=torch.full_like(middle_depth, settings.middle_opacity),
+            opacity=settings.middle_opacity + seen_opacity * seen,
             sigma_px=settings.middle_sigma_px,
             padding=0,
             stride=4,
@@ -188,8 +191,10 @@ def _color_behind(
     depth: Float[Tensor, "batch view rows columns"],
     cell: int,
     settings: LayeredSettings,
-) -> Float[Tensor, "batch view 3 rows columns"]:
-    """Colours of the middle level: what another photo sees there, else the background's.
+) -> tuple[Float[Tensor, "batch view 3 rows columns"], Float[Tensor, "batch view rows columns"]]:
+    """Colours of the middle level and, in [0, 1], whether another photo sees the place.
+
+    They are what that photo sees there, else those of the background.
 
     Without a background around it, a cell behind an object has the object's own colours; another
     photo may look past the object at the very place where the cell would show.
@@ -199,7 +204,7 @@ def _color_behind(
         prior, cameras, depth * settings.middle_push, cell, settings.color_tolerance
     )
     weight = settings.other_color_weight * count[:, :, None]
-    return (color + weight * other) / (1 + weight)
+    return (color + weight * other) / (1 + weight), count.clamp_max(1)
 
 
 def _background_color(
