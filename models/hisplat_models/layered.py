@@ -44,7 +44,7 @@ class LayeredSettings:
     """Standard deviation at quarter resolution."""
     middle_opacity: float = 0.97
     """Opacity at quarter resolution."""
-    seen_middle_opacity: float = 0.99
+    seen_middle_opacity: float = 0.996
     """The same where another photo sees the place, so that its colour is known."""
     coarse_push: float = 0.3
     """Factor on the background's inverse depth, eighth resolution."""
