@@ -38,7 +38,10 @@ FLAT_LEVELS = 2.0
 """Standard deviation (0-255) in 9x9 pixels below which a pixel counts as without texture."""
 SLANT = 0.1
 """Change of the true disparity a pixel from which a pixel counts as slanted."""
-KINDS = ("hidden", "edge", "flat", "slanted", "other")
+MOST_FLAT = 0.15
+"""Made-up pairs with a larger share of such pixels say little about matching and are left out."""
+KINDS = ("beyond", "hidden", "edge", "flat", "slanted", "other")
+"""Beyond the range that is searched; hidden from the right photo; and visible ones."""
 METHODS = ("sgbm", "matching")
 
 
@@ -60,23 +63,29 @@ class Options:
     """Constants of the matcher."""
 
 
-def pixel_kinds(pair: StereoFolder) -> np.ndarray:
-    """(H, W) index into KINDS; -1 where the truth is unknown."""
+def pixel_kinds(pair: StereoFolder, lowest: float, highest: float) -> np.ndarray:
+    """(H, W) index into KINDS; -1 where the truth is unknown. The range is the searched one."""
     truth = pair.disparity.numpy()
     known = np.isfinite(truth)
     filled = np.where(known, truth, -np.inf)
-    gray = (pair.images[0].mean(0).numpy() * 255).astype(np.float32)
-    variance = cv2.blur(gray * gray, (9, 9)) - cv2.blur(gray, (9, 9)) ** 2
     jumps = _jumps(truth)
     reach = np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)
     near_edge = cv2.dilate(jumps.astype(np.uint8), reach) > 0
     kinds = np.full(truth.shape, KINDS.index("other"))
     kinds[_steepness(truth) > SLANT] = KINDS.index("slanted")
-    kinds[variance < FLAT_LEVELS**2] = KINDS.index("flat")
+    kinds[_is_flat(pair)] = KINDS.index("flat")
     kinds[near_edge] = KINDS.index("edge")
     kinds[_hidden(filled)] = KINDS.index("hidden")
+    kinds[(truth < lowest) | (truth > highest)] = KINDS.index("beyond")
     kinds[~known] = -1
     return kinds
+
+
+def _is_flat(pair: StereoFolder) -> np.ndarray:
+    """Pixels of the left photo without texture around them."""
+    gray = (pair.images[0].mean(0).numpy() * 255).astype(np.float32)
+    variance = cv2.blur(gray * gray, (9, 9)) - cv2.blur(gray, (9, 9)) ** 2
+    return variance < FLAT_LEVELS**2
 
 
 def _jumps(truth: np.ndarray) -> np.ndarray:
@@ -88,7 +97,7 @@ def _jumps(truth: np.ndarray) -> np.ndarray:
         slant = np.full(step.shape, np.inf)
         slant[:, 1:-1] = np.fmax(step[:, :-2], step[:, 2:])
         step = step - np.where(np.isfinite(slant), np.minimum(slant, step / 2), 0)
-        found = np.zeros(line.shape, bool)
+        found = np.zeros(line.shape, dtype=bool)
         found[:, 1:] = step > JUMP_PX
         found[:, :-1] |= step > JUMP_PX
         jumps |= found if axis else found.T
@@ -97,19 +106,19 @@ def _jumps(truth: np.ndarray) -> np.ndarray:
 
 def _steepness(truth: np.ndarray) -> np.ndarray:
     """Change of disparity a pixel, over three pixels; 0 where unknown."""
-    dy, dx = np.gradient(truth)
-    return np.nan_to_num(np.hypot(dx, dy))
+    down, right = np.gradient(truth, axis=0), np.gradient(truth, axis=1)
+    return np.nan_to_num(np.hypot(right, down))
 
 
 def _hidden(truth: np.ndarray) -> np.ndarray:
     """Pixels that the right photo does not show: beyond its frame, or behind something nearer."""
-    width = truth.shape[1]
-    rows, columns = np.indices(truth.shape)
+    height, width = truth.shape
+    rows, columns = np.arange(height)[:, None].repeat(width, 1), np.arange(width)
     known = np.isfinite(truth)
     target = np.where(known, columns - np.where(known, truth, 0), -1)
     column = np.rint(target).astype(int)
     inside = (column >= 0) & (column < width)
-    nearest = np.full(truth.shape, -np.inf, np.float32)
+    nearest: np.ndarray = np.full(truth.shape, -np.inf, np.float32)
     np.maximum.at(nearest, (rows[inside], column[inside]), truth[inside])
     # Surfaces stretched in the right photo leave gaps of a pixel.
     nearest = np.maximum(nearest, cv2.morphologyEx(nearest, cv2.MORPH_CLOSE, np.ones((1, 3))))
@@ -135,15 +144,20 @@ def pairs(options: Options) -> Iterator[StereoFolder]:
     for data in options.data:
         for folder in find_folders(data).stereo:
             yield read_stereo_folder(folder)
-    for index in range(options.made):
+    index = made = 0
+    while made < options.made:
         rng = np.random.default_rng([options.seed, index])
-        yield make_stereo_pair(rng, options.stereo, f"made_{index}")
+        pair = make_stereo_pair(rng, options.stereo, f"made_{index}")
+        index += 1
+        if _is_flat(pair).mean() <= MOST_FLAT:
+            made += 1
+            yield pair
 
 
 def measure(pair: StereoFolder, options: Options) -> dict[str, dict[str, float]]:
     """Errors of both methods in percent (points of all pixels where by kind), and kinds' shares."""
     lowest, highest = disparity_range(pair)
-    kinds, truth = pixel_kinds(pair), pair.disparity.numpy()
+    kinds, truth = pixel_kinds(pair, lowest, highest), pair.disparity.numpy()
     known = kinds >= 0
     result = {"share": {k: 100 * float((kinds[known] == i).mean()) for i, k in enumerate(KINDS)}}
     for method in METHODS:
