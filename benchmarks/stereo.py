@@ -1,23 +1,24 @@
 """Disparity of the matcher beside OpenCV's StereoSGBM, by kind of pixel, on pairs with a truth.
 
-    python benchmarks/stereo.py [--data DIR [DIR]] [--made 24] [--output FILE.json]
+    python -m benchmarks.stereo [--data DIR [DIR]] [--made 24] [--output FILE.json]
 
-Pairs of the given folders and made-up ones with exact disparity, all as ``hisplat evaluate``
-measures them: the range comes from matches, StereoSGBM searches both ways and is filled.
+Pairs of the given folders and made-up ones with exact disparity. StereoSGBM searches both ways and
+is filled, as in ``hisplat evaluate``. Each pair is searched twice: over the range that its matches
+tell, as there, and over that of the truth, which leaves the matching alone to be judged.
 """
 
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import tyro
 from torch.nn.functional import interpolate
 
+from benchmarks.pixel_kinds import KINDS, is_flat, pixel_kinds
 from hisplat_app.evaluation.disparity import sgbm_disparity
 from hisplat_app.evaluation.folders import find_folders
 from hisplat_app.evaluation.networks import UNTRAINED_PRESET
@@ -30,16 +31,13 @@ from hisplat_models.cameras import Cameras
 from hisplat_models.config import PRESETS
 from hisplat_models.matching import MatchingSettings, match_views
 
-EDGE_PX = 4
-"""Visible pixels this close to a jump of the true disparity are edge pixels."""
-JUMP_PX = 1.5
-"""Difference of neighbours' true disparity that is a jump, beyond what a slant makes of it."""
-FLAT_LEVELS = 2.0
-"""Standard deviation (0-255) in 9x9 pixels below which a pixel counts as without texture."""
-SLANT = 0.1
-"""Change of the true disparity a pixel from which a pixel counts as slanted."""
-KINDS = ("hidden", "edge", "flat", "slanted", "other")
 METHODS = ("sgbm", "matching")
+TRUTH_MARGIN = 1.1
+"""Factor by which the range of the truth is wider than the truth, at either end."""
+MADE = "made_"
+"""How names of made-up pairs begin."""
+
+Scores = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -52,69 +50,15 @@ class Options:
     """Number of made-up pairs."""
     seed: int = 0
     """Chooses them."""
+    most_flat: float = 0.15
+    """Made-up pairs with a larger share of pixels without texture are passed over: on these
+    neither method does more than guess."""
     output: Path | None = None
     """JSON file for the results; none is written by default."""
     stereo: StereoSettings = field(default_factory=StereoSettings)
     """What the made-up pairs are like."""
     matching: MatchingSettings = field(default_factory=MatchingSettings)
     """Constants of the matcher."""
-
-
-def pixel_kinds(pair: StereoFolder) -> np.ndarray:
-    """(H, W) index into KINDS; -1 where the truth is unknown."""
-    truth = pair.disparity.numpy()
-    known = np.isfinite(truth)
-    filled = np.where(known, truth, -np.inf)
-    gray = (pair.images[0].mean(0).numpy() * 255).astype(np.float32)
-    variance = cv2.blur(gray * gray, (9, 9)) - cv2.blur(gray, (9, 9)) ** 2
-    jumps = _jumps(truth)
-    reach = np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)
-    near_edge = cv2.dilate(jumps.astype(np.uint8), reach) > 0
-    kinds = np.full(truth.shape, KINDS.index("other"))
-    kinds[_steepness(truth) > SLANT] = KINDS.index("slanted")
-    kinds[variance < FLAT_LEVELS**2] = KINDS.index("flat")
-    kinds[near_edge] = KINDS.index("edge")
-    kinds[_hidden(filled)] = KINDS.index("hidden")
-    kinds[~known] = -1
-    return kinds
-
-
-def _jumps(truth: np.ndarray) -> np.ndarray:
-    """Pixels whose neighbour lies at another depth, a slant on either side allowed for."""
-    jumps = np.zeros(truth.shape, bool)
-    for axis in (0, 1):
-        line = truth if axis else truth.T
-        step = np.abs(np.diff(line, axis=1))
-        slant = np.full(step.shape, np.inf)
-        slant[:, 1:-1] = np.fmax(step[:, :-2], step[:, 2:])
-        step = step - np.where(np.isfinite(slant), np.minimum(slant, step / 2), 0)
-        found = np.zeros(line.shape, bool)
-        found[:, 1:] = step > JUMP_PX
-        found[:, :-1] |= step > JUMP_PX
-        jumps |= found if axis else found.T
-    return jumps
-
-
-def _steepness(truth: np.ndarray) -> np.ndarray:
-    """Change of disparity a pixel, over three pixels; 0 where unknown."""
-    dy, dx = np.gradient(truth)
-    return np.nan_to_num(np.hypot(dx, dy))
-
-
-def _hidden(truth: np.ndarray) -> np.ndarray:
-    """Pixels that the right photo does not show: beyond its frame, or behind something nearer."""
-    width = truth.shape[1]
-    rows, columns = np.indices(truth.shape)
-    known = np.isfinite(truth)
-    target = np.where(known, columns - np.where(known, truth, 0), -1)
-    column = np.rint(target).astype(int)
-    inside = (column >= 0) & (column < width)
-    nearest = np.full(truth.shape, -np.inf, np.float32)
-    np.maximum.at(nearest, (rows[inside], column[inside]), truth[inside])
-    # Surfaces stretched in the right photo leave gaps of a pixel.
-    nearest = np.maximum(nearest, cv2.morphologyEx(nearest, cv2.MORPH_CLOSE, np.ones((1, 3))))
-    behind = nearest[rows, column.clip(0, width - 1)] > truth + 1.0
-    return known & (~inside | behind)
 
 
 def matched_disparity(
@@ -135,17 +79,33 @@ def pairs(options: Options) -> Iterator[StereoFolder]:
     for data in options.data:
         for folder in find_folders(data).stereo:
             yield read_stereo_folder(folder)
-    for index in range(options.made):
+    index = made = 0
+    while made < options.made:
         rng = np.random.default_rng([options.seed, index])
-        yield make_stereo_pair(rng, options.stereo, f"made_{index}")
+        pair = make_stereo_pair(rng, options.stereo, f"{MADE}{index}")
+        index += 1
+        if is_flat(pair).mean() <= options.most_flat:
+            made += 1
+            yield pair
 
 
-def measure(pair: StereoFolder, options: Options) -> dict[str, dict[str, float]]:
+def truth_range(pair: StereoFolder) -> tuple[float, float]:
+    """Lowest and highest true disparity with a margin, in pixels."""
+    truth = pair.disparity[torch.isfinite(pair.disparity)] + pair.offset_px
+    return (
+        float(truth.min()) / TRUTH_MARGIN - pair.offset_px,
+        float(truth.max()) * TRUTH_MARGIN - pair.offset_px,
+    )
+
+
+SEARCHES = {"matches": disparity_range, "truth": truth_range}
+
+
+def measure(pair: StereoFolder, lowest: float, highest: float, options: Options) -> Scores:
     """Errors of both methods in percent (points of all pixels where by kind), and kinds' shares."""
-    lowest, highest = disparity_range(pair)
-    kinds, truth = pixel_kinds(pair), pair.disparity.numpy()
+    kinds, truth = pixel_kinds(pair, lowest, highest), pair.disparity.numpy()
     known = kinds >= 0
-    result = {"share": {k: 100 * float((kinds[known] == i).mean()) for i, k in enumerate(KINDS)}}
+    scores = {"share": {k: 100 * float((kinds[known] == i).mean()) for i, k in enumerate(KINDS)}}
     for method in METHODS:
         start = time.process_time()
         if method == "sgbm":
@@ -155,47 +115,48 @@ def measure(pair: StereoFolder, options: Options) -> dict[str, dict[str, float]]
         seconds = time.process_time() - start
         error = np.abs(found - truth)[known]
         bad = error > 1
-        result[method] = {
+        scores[method] = {
             "bad_1": 100 * float(bad.mean()),
             "bad_2": 100 * float((error > 2).mean()),
             "end_point": float(error.mean()),
             **{k: 100 * float((bad & (kinds[known] == i)).mean()) for i, k in enumerate(KINDS)},
             "seconds": seconds,
         }
-    return result
+    return scores
 
 
-def mean(results: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+def mean(scores: list[Scores]) -> Scores:
     """Plain mean over pairs."""
-    first = results[0]
+    first = scores[0]
     return {
-        part: {name: float(np.mean([r[part][name] for r in results])) for name in first[part]}
+        part: {name: float(np.mean([s[part][name] for s in scores])) for name in first[part]}
         for part in first
     }
 
 
 def main(options: Options) -> None:
-    """Prints a line a pair and the means, and writes all."""
+    """Prints two lines a pair and search, then the means, and writes all."""
     torch.set_num_threads(1)
-    results: dict[str, dict[str, dict[str, float]]] = {}
+    compile_kernels(options)
+    results: dict[str, dict[str, Scores]] = {name: {} for name in SEARCHES}
     for pair in pairs(options):
-        try:
-            results[pair.name] = measure(pair, options)
-        except ValueError as error:
-            print(f"{pair.name}: {error}")
-            continue
-        show(pair.name, results[pair.name])
-    means = {}
-    for label in ("given", "made"):
-        part = [r for name, r in results.items() if name.startswith("made_") == (label == "made")]
-        if part:
-            means[label] = mean(part)
-    for label, values in means.items():
-        show(f"mean of {label}", values)
+        for name, search in SEARCHES.items():
+            try:
+                lowest, highest = search(pair)
+            except ValueError as error:
+                print(f"{pair.name}: {error}")
+                continue
+            results[name][pair.name] = measure(pair, lowest, highest, options)
+            show(f"{pair.name}, {name}", results[name][pair.name])
+    means = {name: means_by_origin(scores) for name, scores in results.items()}
+    for name, by_origin in means.items():
+        for origin, scores in by_origin.items():
+            show(f"mean {origin}, {name}", scores)
     if options.output is not None:
         document = {
             "machine": machine(),
             "seed": options.seed,
+            "most_flat": options.most_flat,
             "stereo": asdict(options.stereo),
             "mean": means,
             "pairs": results,
@@ -203,13 +164,27 @@ def main(options: Options) -> None:
         options.output.write_text(json.dumps(_rounded(document), indent=1) + "\n", encoding="utf-8")
 
 
-def show(name: str, result: dict[str, dict[str, float]]) -> None:
+def compile_kernels(options: Options) -> None:
+    """Runs the matcher once, so that no pair pays for its kernels."""
+    size = replace(options.stereo, height=64, width=96, samples_per_pixel=1, texture_size=64)
+    pair = make_stereo_pair(np.random.default_rng(options.seed), size, "small")
+    matched_disparity(pair, *truth_range(pair), options.matching)
+
+
+def means_by_origin(scores: dict[str, Scores]) -> dict[str, Scores]:
+    """Means over the given pairs and over those made up."""
+    made = [s for name, s in scores.items() if name.startswith(MADE)]
+    given = [s for name, s in scores.items() if not name.startswith(MADE)]
+    return {origin: mean(part) for origin, part in (("given", given), ("made", made)) if part}
+
+
+def show(name: str, scores: Scores) -> None:
     """One line for each method: its errors, and what each kind of pixel contributes to bad-1."""
     for method in METHODS:
-        row = result[method]
+        row = scores[method]
         by_kind = " ".join(f"{kind} {row[kind]:5.2f}" for kind in KINDS)
         print(
-            f"{name:18} {method:8} bad-1 {row['bad_1']:5.2f} bad-2 {row['bad_2']:5.2f} "
+            f"{name:26} {method:8} bad-1 {row['bad_1']:5.2f} bad-2 {row['bad_2']:5.2f} "
             f"EPE {row['end_point']:6.3f}  {by_kind}  {row['seconds']:4.1f} s",
             flush=True,
         )

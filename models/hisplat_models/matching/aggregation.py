@@ -60,17 +60,19 @@ def aggregate(
     total: np.ndarray,
     kept: np.ndarray,
 ) -> None:
-    """Sums the costs along eight paths.
+    """Writes the sum over eight paths of a fixed-point cost; about 8 costs in size.
+
+    Besides ``total`` it takes memory for six rows only.
 
     Args:
-        cost: (H, W, planes) uint8.
+        cost: (H, W, planes) bytes.
         gray: (H, W) intensities, 0-255.
         slopes: (H, W, 2) float32, planes by which the surface is expected to change a pixel to the
             right and a pixel down: paths follow it without a penalty.
         settings: Penalties.
         second: Whether with those of the second pass.
         total: (H, W, planes) int16 to write to.
-        kept: (H, W) bool, pixels of ``total`` to leave as they are.
+        kept: (H, W) pixels whose curves in ``total`` stay as they are.
     """
     small_jump, large_jump = jump_penalties(cost.shape[2], settings, second)
     _sweep(cost, gray, slopes, small_jump, large_jump, total, kept, False)

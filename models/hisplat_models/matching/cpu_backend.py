@@ -101,7 +101,7 @@ def matched(
         )
         # Anchored pixels keep the curves that chose for them: their new cost only repeats it.
         slopes = surface_slopes(first_maps[view], anchored[view], sweeps[view].transfers)
-        aggregate(cost, gray[view], slopes, settings, True, total, anchored[view])
+        aggregate(cost, gray[view], slopes, settings, second=True, total=total, kept=anchored[view])
         return select(total)
 
     second = _each(second_pass, views, threads)
