@@ -107,8 +107,7 @@ def layered_stages(
         cameras: Shape (batch, view).
         settings: Constants.
     """
-    background = prior.candidates[:, :, CANDIDATE_NAMES.index("background")]
-    middle_depth = background[..., ::4, ::4]
+    middle_depth = _background_behind_surfaces(prior, cameras, 4)
     middle_color = _color_behind(prior, cameras, middle_depth, 4, settings)
     coarse_depth = -max_pool2d(-middle_depth, 2)
     coarse_color = _cell_means(middle_color, 2)
@@ -140,6 +139,23 @@ def layered_stages(
             stride=1,
         ),
     )
+
+
+def _background_behind_surfaces(
+    prior: MatchingPrior, cameras: Cameras, cell: int
+) -> Float[Tensor, "batch view rows columns"]:
+    """Inverse depth of the background, a cell each; where no other photo looks, behind the surface.
+
+    What only one photo sees has its depth from afar, and the background may come out nearer: a
+    photo's own backdrop would then hide its finest Gaussians. Where another photo looks, that is
+    left alone: it covers wrong depths, and refinement does well with it.
+    """
+    background = prior.candidates[:, :, CANDIDATE_NAMES.index("background"), ::cell, ::cell]
+    surface = _cell_means(prior.inverse_depth[:, :, None], cell)[:, :, 0]
+    elsewhere = torch.stack(
+        [seen.inside().any(dim=1) for seen in glimpses(cameras, surface, padding=0)], dim=1
+    )
+    return torch.where(elsewhere, background, torch.minimum(background, surface))
 
 
 def _pushed_far_back(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from hisplat_models.cameras import Cameras
 from hisplat_models.layered import (
@@ -187,3 +188,23 @@ def test_the_backdrop_is_nearer_only_where_no_photo_looks(scene):
     for view in range(2):
         x, y, depth = cameras[0, view].project(beyond).unbind(-1)
         assert not ((depth > 0) & (x > 0) & (x < 1) & (y > 0) & (y < 1)).any()
+
+
+def test_a_backdrop_lies_behind_what_only_its_own_photo_sees(scene):
+    images, cameras, _ = scene
+    prior = match_views(images, cameras)
+    candidates = prior.candidates.clone()
+    candidates[:, :, CANDIDATE_NAMES.index("background")] = 2 * prior.inverse_depth.max()
+    stage = layered_stages(replace(prior, candidates=candidates), images, cameras)[1]
+    surface = avg_pool2d(prior.inverse_depth, 4)
+    behind = stage.inverse_depth < surface
+    places = (
+        cameras.positions[:, :, None, None] + cameras.rays(*surface.shape[-2:]) / surface[..., None]
+    )
+    for view in range(2):
+        other = cameras[:, 1 - view : 2 - view]
+        x, y = other.project(places[:, view].flatten(1, 2)[:, None])[..., :2].unbind(-1)
+        seen = ((x > 0) & (x < 1) & (y > 0) & (y < 1)).reshape(surface.shape[-2:])
+        assert seen.any()
+        assert (~seen).any()
+        assert torch.equal(behind[0, view], ~seen)
