@@ -169,11 +169,11 @@ def estimate_two_view(
         fit = _solved(pair, focal_uncertainty)
         estimate = _estimate(pair, fit, intrinsics_left, intrinsics_right)
     except TwoViewError as refusal:
-        cause = likely_cause(left, right, len(pair.left))
+        cause = likely_cause(left, right, (a, b), len(pair.left))
         raise TwoViewError(f"{cause} {refusal}" if cause else str(refusal)) from refusal
     fitting_zoom = _fitting_zoom(pair, fit)
     is_doubtful = estimate.inliers < FEW_INLIERS or fitting_zoom != 1
-    if is_doubtful and likely_cause(left, right, len(pair.left)) == MIRRORED:
+    if is_doubtful and likely_cause(left, right, (a, b), len(pair.left)) == MIRRORED:
         raise TwoViewError(MIRRORED)
     return replace(estimate, fitting_zoom=fitting_zoom, repeated_share=repeated_share(a, b))
 
