@@ -239,7 +239,8 @@ def test_an_interrupted_video_leaves_nothing(
         (["render", "SCENE", "--output", "HERE/v.avi", "--path", "orbit"], "expected .mp4"),
         (["render", "SCENE", "--output", "HERE/v.mp4", "--degrees", "9"], "belongs to --path"),
         (["render", "SCENE", "--output", "HERE/x", "--background", "blueish"], "blueish"),
-        (["render", "HERE/other.ply", "--output", "HERE/x"], "seen from? Give --cameras"),
+        (["render", "HERE/gone.ply", "--output", "HERE/x"], "There is no scene"),
+        (["render", "SCENE", "--output", "HERE/x", "--up", "+z"], "for scenes without cameras"),
     ],
 )
 def test_wrong_requests_end_with_one_clear_line(
