@@ -1,8 +1,9 @@
 """How deep a capture is: near and far of each view, from known points or from the photos."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,6 +36,18 @@ SAME_DIRECTION = 0.8
 PARTNERS = 6
 
 
+class CapturePhotos(Protocol):
+    """The photos of a capture, which may be read when they are asked for: a list will do."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Photo:
+        """One of them."""
+        ...
+
+
 def ranges_from_points(cameras: Cameras, points: Float[Tensor, "point 3"]) -> Cameras:
     """The cameras with near and far of the points that each has in frame, with margins.
 
@@ -60,7 +73,7 @@ def ranges_from_points(cameras: Cameras, points: Float[Tensor, "point 3"]) -> Ca
     return _with_ranges(cameras, found)
 
 
-def ranges_from_photos(photos: Sequence[Photo], cameras: Cameras) -> Cameras:
+def ranges_from_photos(photos: CapturePhotos, cameras: Cameras) -> Cameras:
     """The cameras with near and far of matches between neighbouring photos, with margins.
 
     Args:
@@ -94,7 +107,7 @@ def pair_range(left: Photo, right: Photo, cameras: Cameras) -> tuple[float, floa
     return found.near, found.far
 
 
-def _probe(photos: Sequence[Photo], cameras: Cameras, view: int) -> tuple[float, float] | None:
+def _probe(photos: CapturePhotos, cameras: Cameras, view: int) -> tuple[float, float] | None:
     """Near and far around a view by the first of its neighbours that tells."""
     for partner in _neighbours(cameras, view):
         pair = _any_range(cameras[[view, partner]])

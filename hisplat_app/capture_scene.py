@@ -25,12 +25,16 @@ from .capture_fusion import (
     merged,
 )
 from .capture_pairs import Pair, PairSettings, choose_pairs
-from .capture_ranges import pair_range, ranges_from_photos, ranges_from_points
+from .capture_ranges import CapturePhotos, pair_range, ranges_from_photos, ranges_from_points
+from .defaults import SMALLEST_SIZE
 from .photo_cameras import at_working_size
 from .stage_depths import footprints, stage_depths, without_padding
 from .step_clock import Progress, ignore_progress
 
 LEAST_OPACITY = 1 / 255
+
+PAIRS_BEGIN, PAIRS_END = 0.1, 0.9
+"""Shares of the work between which the network goes from pair to pair."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class CaptureSettings:
     """Which pairs are chosen."""
     fusion: FusionSettings = field(default_factory=FusionSettings)
     """How their scenes are fused."""
+
+    def __post_init__(self) -> None:
+        if self.size < SMALLEST_SIZE:
+            raise ValueError(
+                f"Expected a working size of at least {SMALLEST_SIZE} px, got {self.size}."
+            )
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ DEFAULT = CaptureSettings()
 
 
 def reconstruct_capture(
-    photos: Sequence[Photo],
+    photos: CapturePhotos,
     cameras: Cameras,
     network: HiSplat,
     settings: CaptureSettings = DEFAULT,
@@ -100,13 +110,14 @@ def reconstruct_capture(
         cameras = ranges_from_points(cameras, points)
     else:
         cameras = ranges_from_photos(photos, cameras)
-    progress("choosing pairs", 0.1)
+    progress("choosing pairs", PAIRS_BEGIN)
     pairs = choose_pairs(cameras, settings.pairs)
     scene: Fragment | None = None
     surfaces: list[Surface] = []
     made = 0
     for done, pair in enumerate(pairs):
-        progress(f"pair {done + 1} of {len(pairs)}", 0.1 + 0.8 * done / len(pairs))
+        share = PAIRS_BEGIN + (PAIRS_END - PAIRS_BEGIN) * done / len(pairs)
+        progress(f"pair {done + 1} of {len(pairs)}", share)
         fragment, views = _of_pair(
             [photos[v] for v in pair], cameras[list(pair)], network, settings
         )
@@ -116,7 +127,7 @@ def reconstruct_capture(
         parts = [fragment] if scene is None else [scene, fragment]
         scene = merged(joined(parts), settings.fusion)
     assert scene is not None
-    progress("fusing the pairs", 0.9)
+    progress("fusing the pairs", PAIRS_END)
     return CaptureScene(fused([scene], surfaces, settings.fusion).gaussians, pairs, cameras, made)
 
 

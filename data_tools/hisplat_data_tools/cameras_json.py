@@ -127,6 +127,7 @@ class CameraFile:
         near: z-depth of the nearest surface of the scene, world units; None if not stated.
         far: Of the farthest one.
         trajectory: Cameras without photos (their ``file`` is empty), e.g. for a fly-through.
+        points: A .ply with points on the scene's surfaces; None if not stated.
     """
 
     path: Path
@@ -135,6 +136,13 @@ class CameraFile:
     near: float | None = None
     far: float | None = None
     trajectory: tuple[ImageCamera, ...] = ()
+    points: Path | None = None
+
+    def photo_path(self, image: ImageCamera) -> Path:
+        """Where a photo should be: paths are relative to the file's folder."""
+        path = self.path.parent / image.file
+        # Blender's transforms.json leaves the ending out.
+        return path if path.suffix else path.with_suffix(".png")
 
     def find(self, file: str | Path) -> ImageCamera:
         """The camera of a photo: by its path as written in the file, else by its last part.
@@ -382,7 +390,10 @@ def _read_transforms(document: dict[str, Any], path: Path) -> CameraFile:
         image = _checked(ImageCamera(file, width, height, fx, fy, cx, cy, pose), path)
         _refuse_distortion(values, image, path)
         images.append(image)
-    return CameraFile(path, tuple(images))
+    points = document.get("ply_file_path")
+    return CameraFile(
+        path, tuple(images), points=None if points is None else path.parent / str(points)
+    )
 
 
 def _transforms_size(values: dict[str, Any], file: str, path: Path) -> tuple[int, int]:

@@ -57,7 +57,7 @@ class MakeNerfstudio:
             photos, views = [], []
             for done, image in enumerate(file.images):
                 progress(f"reading {image.file}", 0.6 * done / len(file.images))
-                photo = load_photo(self.input.parent / image.file)
+                photo = load_photo(file.photo_path(image))
                 height, width = photo.original_size
                 scale = min(1.0, (self.size or max(height, width)) / max(height, width))
                 size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -163,6 +163,11 @@ class View:
             check_scene_out(self.export)
         check_can_write(self.export)
         self.photos.check()
+        if self.photos.whole_capture:
+            raise ValueError(
+                "The page makes scenes of up to eight photos: name them by --frames, or make a "
+                "scene of the whole capture with hisplat reconstruct and open that."
+            )
         scenes = [self.scene is not None, self.nerfstudio is not None]
         if sum([*scenes, self.demo or self.photos.given]) > 1:
             raise ValueError("Give either a scene, or --nerfstudio, or photos, or --demo.")

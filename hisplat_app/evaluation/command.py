@@ -14,7 +14,7 @@ from hisplat_data_tools.datasets import PosedFolderDataset, read_stereo_folder
 from hisplat_models.checkpoints import load_model
 from hisplat_models.rendering import create_renderer
 
-from ..defaults import DEFAULT_MODEL, DEFAULT_REFINE
+from ..defaults import DEFAULT_MODEL, DEFAULT_REFINE, SMALLEST_SIZE
 from .disparity import DisparityMethod, NetworkDisparity, evaluate_disparity, sgbm_disparity
 from .estimated_cameras import KnownLens
 from .folders import find_folders
@@ -26,7 +26,6 @@ from .report import Evaluation, show, write_json, write_page
 from .scenes import CameraSource, PairRunner
 from .sgbm import SgbmSplats
 
-SMALLEST_SIZE = 64
 LARGEST_SCALE = 4
 DEFAULT_LONG_SIDE = 384
 NO_MODEL = "none"
