@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ SAME_DIRECTION = 0.8
 PARTNERS = 6
 
 
+@runtime_checkable
 class CapturePhotos(Protocol):
     """The photos of a capture, which may be read when they are asked for: a list will do."""
 

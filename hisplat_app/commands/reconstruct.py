@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..defaults import DEFAULT_REFINE
+from ..defaults import DEFAULT_REFINE, MOST_PHOTOS
 from .console import progress_line, tell, warn
 from .options import CameraOptions, CaptureOptions, NetworkOptions, PhotoOptions
 from .paths import check_cameras_out, check_can_write, check_scene_out
@@ -117,6 +117,8 @@ class Reconstruct:
                 f"{count} photos: a scene of at most {most_pairs(count, settings)} pairs of them, "
                 f"in up to about {memory_bound(capture, settings) / 1e9:.1f} GB of memory."
             )
+            if count <= MOST_PHOTOS:
+                tell("If they show one place, --frames makes a better scene of so few, refined.")
             options = self.network
             network = load_model(options.model, choose_device(options.device), options.depth)
             network = prepare(network, options.precision, options.compile)
