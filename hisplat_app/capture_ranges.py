@@ -10,12 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hisplat_data_tools.depth_range import depth_range
 from hisplat_data_tools.images import Photo
-from hisplat_data_tools.two_view import (
-    TwoViewError,
-    depth_range,
-    scene_range_from_known_cameras,
-)
+from hisplat_data_tools.known_cameras import scene_range_from_known_cameras
+from hisplat_data_tools.two_view import TwoViewError
 from hisplat_models.cameras import Cameras
 
 logger = logging.getLogger(__name__)
