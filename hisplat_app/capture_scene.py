@@ -26,7 +26,7 @@ from .capture_fusion import (
 )
 from .capture_pairs import Pair, PairSettings, choose_pairs
 from .capture_ranges import CapturePhotos, pair_range, ranges_from_photos, ranges_from_points
-from .defaults import SMALLEST_SIZE
+from .defaults import DEFAULT_SIZE, check_working_size
 from .photo_cameras import at_working_size
 from .stage_depths import footprints, stage_depths, without_padding
 from .step_clock import Progress, ignore_progress
@@ -41,7 +41,7 @@ PAIRS_BEGIN, PAIRS_END = 0.1, 0.9
 class CaptureSettings:
     """How a capture becomes a scene."""
 
-    size: int = 512
+    size: int = DEFAULT_SIZE
     """Long side in pixels at which the network sees the photos; they are never enlarged."""
     pairs: PairSettings = field(default_factory=PairSettings)
     """Which pairs are chosen."""
@@ -49,10 +49,7 @@ class CaptureSettings:
     """How their scenes are fused."""
 
     def __post_init__(self) -> None:
-        if self.size < SMALLEST_SIZE:
-            raise ValueError(
-                f"Expected a working size of at least {SMALLEST_SIZE} px, got {self.size}."
-            )
+        check_working_size(self.size)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from .defaults import (
     DEFAULT_REFINE,
     DEFAULT_SIZE,
     MOST_PHOTOS,
-    SMALLEST_SIZE,
+    check_working_size,
 )
 from .freed_memory import between_steps
 from .photo_cameras import at_working_size, find_photo_cameras, undistorted_photos
@@ -275,8 +275,7 @@ def reconstruct(
     if len(more) > MOST_PHOTOS - 2:
         raise ValueError(f"Expected at most {MOST_PHOTOS} photos, got {len(more) + 2}.")
     photos = [_as_photo(source) for source in (left, right, *more)]
-    if size < SMALLEST_SIZE:
-        raise ValueError(f"Expected a working size of at least {SMALLEST_SIZE} px, got {size}.")
+    check_working_size(size)
     if refine < 0:
         raise ValueError(f"Expected at least 0 refinement steps, got {refine}.")
 

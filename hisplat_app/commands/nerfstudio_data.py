@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .console import progress_line, tell
+from .paths import check_folder_out
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class MakeNerfstudio:
             raise ValueError(
                 f"Cannot write {self.output}: the folder {self.output.parent} does not exist."
             )
+        check_folder_out(self.output)
         with progress_line() as progress:
             progress("loading the program", 0.0)
             import cv2

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ..defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_GAUSSIANS, MOST_PAIRS, MOST_PHOTOS
+from ..option_bounds import check_least
 
 if TYPE_CHECKING:
     from hisplat_data_tools.distortion import RadialDistortion
@@ -54,6 +55,8 @@ class PhotoOptions:
             raise ValueError("Give either --left and --right, or --views, or --transforms.")
         if self.frames and self.transforms is None:
             raise ValueError("--frames needs --transforms: frames of which capture?")
+        if len(set(self.frames)) < len(self.frames):
+            raise ValueError("--frames names a frame twice: choose different ones.")
         count = max(len(self.views), len(self.frames))
         if (self.views or self.frames) and not 2 <= count <= MOST_PHOTOS:
             raise ValueError(
@@ -134,11 +137,8 @@ class CaptureOptions:
         Raises:
             ValueError: naming them.
         """
-        if self.most_pairs < 1 or self.most_gaussians < 1:
-            raise ValueError(
-                f"Expected at least 1 for --most-pairs and --most-gaussians, got {self.most_pairs} "
-                f"and {self.most_gaussians}."
-            )
+        bounds = {"--most-pairs": self.most_pairs, "--most-gaussians": self.most_gaussians}
+        check_least(1, bounds)
 
     def settings(self, size: int) -> "CaptureSettings":
         """What the library takes; ``size`` is the photos' long side in pixels."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ..defaults import DEFAULT_REFINE, MOST_PHOTOS
+from ..option_bounds import check_least
 from .console import progress_line, tell, warn
 from .options import CameraOptions, CaptureOptions, NetworkOptions, PhotoOptions
 from .paths import check_cameras_out, check_can_write, check_scene_out
@@ -144,8 +145,7 @@ class Reconstruct:
                 "--most-pairs and --most-gaussians are for whole captures: --transforms without "
                 "--frames."
             )
-        if self.refine < 0:
-            raise ValueError(f"--refine must be at least 0, got {self.refine}.")
+        check_least(0, {"--refine": self.refine})
         if not self.output:
             raise ValueError("Nothing to write: give --output a file.")
         for path in self.output:

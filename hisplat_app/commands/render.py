@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from ..defaults import LARGEST_SIZE
 from .console import progress_line, tell
+from .paths import check_can_write
 from .render_views import Views, home_views, views_of_file
 from .scene_options import SceneOptions
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from ..drawing import SceneDrawer
 
 VIDEO_ENDINGS = (".mp4", ".webm", ".gif")
+OTHER_ENDINGS = (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avi", ".mov", ".mkv")
+"""Of pictures and videos that are not written; whoever gives one means no folder."""
+
+MOST_DEGREES = 3600
 
 PathName = Literal["between", "wobble", "orbit", "spline"]
 UpAxis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
@@ -109,6 +115,10 @@ class Render:
         return self.output.suffix.lower() in VIDEO_ENDINGS
 
     @property
+    def _is_file(self) -> bool:
+        return self._is_video or self.output.suffix.lower() == ".png"
+
+    @property
     def _moves(self) -> bool:
         return self._is_video or self.path is not None
 
@@ -117,16 +127,20 @@ class Render:
         return max(1, round(self.seconds * self.fps))
 
     def _check(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"Expected a positive --size, got {self.size}.")
+        if self.size is not None and not 1 <= self.size <= LARGEST_SIZE:
+            raise ValueError(f"Expected a --size of 1 to {LARGEST_SIZE}, got {self.size}.")
         if not 0 < self.fps <= 1000 or not 0 < self.seconds <= 3600:
             raise ValueError("Expected --fps up to 1000 and --seconds up to 3600, above 0.")
-        if self._is_video and not self.output.parent.is_dir():
+        if self.output.suffix.lower() in OTHER_ENDINGS:
             raise ValueError(
-                f"Cannot write {self.output}: the folder {self.output.parent} does not exist."
+                f"Cannot write {self.output}: pictures are .png, videos {', '.join(VIDEO_ENDINGS)}."
             )
+        if self._is_file:
+            check_can_write(self.output)
         if self.degrees is not None and self.path not in ("wobble", "orbit"):
             raise ValueError("--degrees belongs to --path wobble and --path orbit.")
+        if self.degrees is not None and not abs(self.degrees) <= MOST_DEGREES:
+            raise ValueError(f"Expected --degrees up to {MOST_DEGREES}, got {self.degrees:g}.")
         if self._moves and self.save_depth:
             raise ValueError("--save-depth is for pictures, not for paths.")
         if self.path is not None and not self._is_video and self.output.suffix:
@@ -216,7 +230,7 @@ class Render:
         return camera_paths.wobble(camera, focus, self._frames, degrees)
 
     def _paths(self, names: Sequence[str]) -> list[Path]:
-        if self.output.suffix.lower() == ".png":
+        if self._is_file:
             if len(names) != 1:
                 raise ValueError(
                     f"{self.output} is one picture, but {len(names)} views are to be drawn: "

@@ -125,8 +125,8 @@ def test_the_time_left_is_told_once_after_the_first_pair():
 @pytest.mark.parametrize(
     ("command", "options", "reason"),
     [
-        ("reconstruct", ["--most-pairs", "0"], "at least 1 for --most-pairs"),
-        ("reconstruct", ["--size", "32"], "at least 64 px, got 32"),
+        ("reconstruct", ["--most-pairs", "0"], "--most-pairs must be at least 1, got 0"),
+        ("reconstruct", ["--size", "32"], "64 to 8192 px, got 32"),
         ("reconstruct", ["--refine", "20"], "not of captures"),
         ("reconstruct", ["--fov", "60"], "brings its cameras"),
         ("reconstruct", ["--frames", "0", "1", "--most-pairs", "3"], "are for whole captures"),
