@@ -57,7 +57,8 @@ def focal_from_fov(fov_deg: float, width: int) -> float:
     """
     if not NARROWEST_DEG <= fov_deg <= WIDEST_DEG:
         raise ValueError(
-            f"Expected a field of view of {NARROWEST_DEG:g} to {WIDEST_DEG:g} degrees, got {fov_deg}."
+            f"Expected a field of view of {NARROWEST_DEG:g} to {WIDEST_DEG:g} degrees, got "
+            f"{fov_deg}."
         )
     return 0.5 * width / math.tan(math.radians(fov_deg) / 2)
 
