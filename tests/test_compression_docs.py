@@ -3,10 +3,10 @@
 import copy
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from benchmarks.compression.tables import DOCS, TABLES, DocumentedTable
 from hisplat_models.compression.gkt import GroupKnowledge
@@ -35,10 +35,11 @@ def test_the_code_for_a_network_of_many_depths_works_for_both_methods(method: ty
     from examples import compress_own_network as example
 
     torch.manual_seed(0)
-    network, task = example.resnet(), example.Digits()
+    network: Any = example.resnet()
+    task = example.Digits()
     images = torch.randn(128, 1, 8, 8)
     train = images, torch.randint(10, (128,))
-    names: dict[str, object] = {
+    names: dict[str, Any] = {
         "network": network,
         "task": task,
         "weights": torch.optim.SGD(network.parameters(), 0.05),
@@ -54,8 +55,6 @@ def test_the_code_for_a_network_of_many_depths_works_for_both_methods(method: ty
     before = copy.deepcopy(network)
     exec(compile(shown_code()[1], "compression.md", "exec"), names)
     small, shorter = names["small"], names["shorter"]
-    assert isinstance(small, nn.Module)
-    assert isinstance(shorter, torch.Tensor)
     assert not torch.equal(before[3].inner[0].weight, network[3].inner[0].weight), "not trained"
     assert not list(small[4].parameters()), "block 4 is left out"
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in network.parameters())
