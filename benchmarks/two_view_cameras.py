@@ -67,7 +67,7 @@ def main(data: Path, output: Path) -> None:
 def measured(file: CameraFile, left: str, right: str, known: KnownLens) -> Result:
     """One pair with so much known about its lens."""
     views = file.find(left), file.find(right)
-    photos = [load_photo(file.path.parent / v.file) for v in views]
+    photos = [load_photo(file.photo_path(v)) for v in views]
     lens = lens_to_tell(photos, views, known)
     start = time.process_time()
     try:

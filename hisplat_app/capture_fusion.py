@@ -12,6 +12,8 @@ from torch import Tensor
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import Gaussians
 
+from .defaults import MOST_GAUSSIANS
+
 
 @dataclass(frozen=True)
 class FusionSettings:
@@ -27,7 +29,7 @@ class FusionSettings:
     """Relative difference of depths up to which another pair's surface is taken for the same."""
     as_fine: float = 1.5
     """A surface is known if the pixels that showed it are no more than this times larger."""
-    most: int = 2_000_000
+    most: int = MOST_GAUSSIANS
     """Gaussians in all; voxels grow until there are no more."""
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 
+from .defaults import MOST_PAIRS
+
 Pair = tuple[int, int]
 
 
@@ -22,7 +24,7 @@ Pair = tuple[int, int]
 class PairSettings:
     """What makes a good pair, and when there are enough."""
 
-    most: int = 48
+    most: int = MOST_PAIRS
     """Budget: no more pairs than this."""
     good_baseline: tuple[float, float] = (0.12, 0.35)
     """Distances of two cameras, over the depth they look at, that are as good as any."""

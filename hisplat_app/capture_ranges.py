@@ -1,20 +1,19 @@
 """How deep a capture is: near and far of each view, from known points or from the photos."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hisplat_data_tools.depth_range import depth_range
 from hisplat_data_tools.images import Photo
-from hisplat_data_tools.two_view import (
-    TwoViewError,
-    depth_range,
-    scene_range_from_known_cameras,
-)
+from hisplat_data_tools.known_cameras import scene_range_from_known_cameras
+from hisplat_data_tools.two_view import TwoViewError
 from hisplat_models.cameras import Cameras
 
 logger = logging.getLogger(__name__)
@@ -33,6 +32,19 @@ SAME_DIRECTION = 0.8
 """Cosine of the angle between two viewing directions up to which photos are matched."""
 
 PARTNERS = 6
+
+
+@runtime_checkable
+class CapturePhotos(Protocol):
+    """The photos of a capture, which may be read when they are asked for: a list will do."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Photo:
+        """One of them."""
+        ...
 
 
 def ranges_from_points(cameras: Cameras, points: Float[Tensor, "point 3"]) -> Cameras:
@@ -60,7 +72,7 @@ def ranges_from_points(cameras: Cameras, points: Float[Tensor, "point 3"]) -> Ca
     return _with_ranges(cameras, found)
 
 
-def ranges_from_photos(photos: Sequence[Photo], cameras: Cameras) -> Cameras:
+def ranges_from_photos(photos: CapturePhotos, cameras: Cameras) -> Cameras:
     """The cameras with near and far of matches between neighbouring photos, with margins.
 
     Args:
@@ -94,7 +106,7 @@ def pair_range(left: Photo, right: Photo, cameras: Cameras) -> tuple[float, floa
     return found.near, found.far
 
 
-def _probe(photos: Sequence[Photo], cameras: Cameras, view: int) -> tuple[float, float] | None:
+def _probe(photos: CapturePhotos, cameras: Cameras, view: int) -> tuple[float, float] | None:
     """Near and far around a view by the first of its neighbours that tells."""
     for partner in _neighbours(cameras, view):
         pair = _any_range(cameras[[view, partner]])

@@ -25,24 +25,31 @@ from .capture_fusion import (
     merged,
 )
 from .capture_pairs import Pair, PairSettings, choose_pairs
-from .capture_ranges import pair_range, ranges_from_photos, ranges_from_points
+from .capture_ranges import CapturePhotos, pair_range, ranges_from_photos, ranges_from_points
+from .defaults import DEFAULT_SIZE, check_working_size
 from .photo_cameras import at_working_size
 from .stage_depths import footprints, stage_depths, without_padding
 from .step_clock import Progress, ignore_progress
 
 LEAST_OPACITY = 1 / 255
 
+PAIRS_BEGIN, PAIRS_END = 0.1, 0.9
+"""Shares of the work between which the network goes from pair to pair."""
+
 
 @dataclass(frozen=True)
 class CaptureSettings:
     """How a capture becomes a scene."""
 
-    size: int = 512
+    size: int = DEFAULT_SIZE
     """Long side in pixels at which the network sees the photos; they are never enlarged."""
     pairs: PairSettings = field(default_factory=PairSettings)
     """Which pairs are chosen."""
     fusion: FusionSettings = field(default_factory=FusionSettings)
     """How their scenes are fused."""
+
+    def __post_init__(self) -> None:
+        check_working_size(self.size)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ DEFAULT = CaptureSettings()
 
 
 def reconstruct_capture(
-    photos: Sequence[Photo],
+    photos: CapturePhotos,
     cameras: Cameras,
     network: HiSplat,
     settings: CaptureSettings = DEFAULT,
@@ -100,13 +107,14 @@ def reconstruct_capture(
         cameras = ranges_from_points(cameras, points)
     else:
         cameras = ranges_from_photos(photos, cameras)
-    progress("choosing pairs", 0.1)
+    progress("choosing pairs", PAIRS_BEGIN)
     pairs = choose_pairs(cameras, settings.pairs)
     scene: Fragment | None = None
     surfaces: list[Surface] = []
     made = 0
     for done, pair in enumerate(pairs):
-        progress(f"pair {done + 1} of {len(pairs)}", 0.1 + 0.8 * done / len(pairs))
+        share = PAIRS_BEGIN + (PAIRS_END - PAIRS_BEGIN) * done / len(pairs)
+        progress(f"pair {done + 1} of {len(pairs)}", share)
         fragment, views = _of_pair(
             [photos[v] for v in pair], cameras[list(pair)], network, settings
         )
@@ -116,7 +124,7 @@ def reconstruct_capture(
         parts = [fragment] if scene is None else [scene, fragment]
         scene = merged(joined(parts), settings.fusion)
     assert scene is not None
-    progress("fusing the pairs", 0.9)
+    progress("fusing the pairs", PAIRS_END)
     return CaptureScene(fused([scene], surfaces, settings.fusion).gaussians, pairs, cameras, made)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from . import __version__
 from .commands.console import complain
+from .memory_errors import TOO_LITTLE, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +91,9 @@ def view_main(arguments: Sequence[str] | None = None) -> int:
 def run_command(command: str, program: str, arguments: Sequence[str]) -> int:
     """Parses the options and runs the command.
 
-    What the user can mend (bad options, files, photos: ValueError and OSError, or a missing
-    optional package) ends with one line and status 2; set HISPLAT_DEBUG to see where it arose.
+    What the user can mend (bad options, files, photos: ValueError and OSError, a missing optional
+    package, or a wish too large for the memory) ends with one line and status 2; set HISPLAT_DEBUG
+    to see where it arose.
     """
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     try:
@@ -109,6 +111,11 @@ def run_command(command: str, program: str, arguments: Sequence[str]) -> int:
         return USER_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("HISPLAT_DEBUG") or not is_out_of_memory(error):
+            raise
+        complain(TOO_LITTLE)
+        return USER_ERROR
 
 
 def _print_help() -> None:

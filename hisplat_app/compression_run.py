@@ -29,11 +29,14 @@ from hisplat_models.training import (
 from hisplat_models.training.feed import ExampleDataset
 
 from . import __version__
+from .commands.paths import check_folder_out
 from .compression_card import write_card
 from .compression_quality import quality_on_examples, quality_on_photos
 from .compression_speed import latencies
 from .compression_work import SHORTENING, CompressionWork, MethodName
+from .defaults import SMALLEST_SIZE
 from .machine import machine
+from .option_bounds import check_least
 from .training_run import TERMINATED, TrainingRun
 
 logger = logging.getLogger(__name__)
@@ -121,6 +124,7 @@ class CompressionRun:
         Raises:
             ValueError: for a network, budgets or sizes that do not go together.
         """
+        check_least(1, {"--threads": self.threads})
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         with open_engine(self.device) as engine:
@@ -177,6 +181,21 @@ class CompressionRun:
         )
 
     def _check(self, network: HiSplat) -> None:
+        counts = {
+            "--examples": self.examples,
+            "--validation-examples": self.validation_examples,
+            "--targets": self.targets,
+            "--width": self.width,
+            "--height": self.height,
+            "--latency-size": min(self.latency_size),
+            "--latency-repeats": self.latency_repeats,
+            "--pairs-per-scene": self.pairs_per_scene,
+            "--pool-size": self.pool_size,
+        }
+        check_least(1, counts)
+        check_least(SMALLEST_SIZE, {"--evaluate-size": self.evaluate_size})
+        for folder in (self.out, self.cache):
+            check_folder_out(folder)
         if network.cut is not None:
             raise ValueError(f"{self.model} is compressed already; start from the whole network.")
         multiple = network.size_multiple

@@ -25,6 +25,7 @@ from hisplat_viewer import (
 )
 
 from .defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
+from .memory_errors import TOO_LITTLE, is_out_of_memory
 from .page_files import photo_cameras
 from .reconstruction import PhotoBytes, Preview, Reconstruction
 from .reconstruction_session import ReconstructionRequest, ReconstructionSession
@@ -122,8 +123,10 @@ class _Relay:
 
     def failed(self, error: Exception) -> None:
         # Only these are written for the user; the session logs the others.
-        told = isinstance(error, ValueError | OSError)
-        self._listener.failed(str(error) if told else INTERNAL_ERROR)
+        if isinstance(error, ValueError | OSError):
+            self._listener.failed(str(error))
+        else:
+            self._listener.failed(TOO_LITTLE if is_out_of_memory(error) else INTERNAL_ERROR)
 
     def cancelled(self) -> None:
         """The page knows: it asked for something newer, or is gone."""

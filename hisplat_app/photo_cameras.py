@@ -31,13 +31,9 @@ from hisplat_data_tools.intrinsics import (
     focals_of_photos,
     normalized_intrinsics,
 )
+from hisplat_data_tools.known_cameras import scene_range_from_known_cameras
 from hisplat_data_tools.multi_view import estimate_multi_view
-from hisplat_data_tools.two_view import (
-    TwoViewEstimate,
-    estimate_two_view,
-    refit_two_view,
-    scene_range_from_known_cameras,
-)
+from hisplat_data_tools.two_view import TwoViewEstimate, estimate_two_view, refit_two_view
 from hisplat_models.cameras import Cameras
 
 from .dense_matches import dense_matches

@@ -35,7 +35,13 @@ from hisplat_models.refinement import refine as refined
 from hisplat_models.rendering import create_renderer
 from hisplat_models.smaller_networks import Depth
 
-from .defaults import DEFAULT_MODEL, DEFAULT_REFINE, DEFAULT_SIZE, MOST_PHOTOS
+from .defaults import (
+    DEFAULT_MODEL,
+    DEFAULT_REFINE,
+    DEFAULT_SIZE,
+    MOST_PHOTOS,
+    check_working_size,
+)
 from .freed_memory import between_steps
 from .photo_cameras import at_working_size, find_photo_cameras, undistorted_photos
 from .photo_overlap import without_repetition
@@ -45,7 +51,6 @@ from .verdict import Verdict, verdict_of
 
 logger = logging.getLogger(__name__)
 
-SMALLEST_SIZE = 64
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 LEAST_OPACITY = 1 / 255
 """Fainter Gaussians change no pixel of an 8-bit image, so they are left out."""
@@ -270,8 +275,7 @@ def reconstruct(
     if len(more) > MOST_PHOTOS - 2:
         raise ValueError(f"Expected at most {MOST_PHOTOS} photos, got {len(more) + 2}.")
     photos = [_as_photo(source) for source in (left, right, *more)]
-    if size < SMALLEST_SIZE:
-        raise ValueError(f"Expected a working size of at least {SMALLEST_SIZE} px, got {size}.")
+    check_working_size(size)
     if refine < 0:
         raise ValueError(f"Expected at least 0 refinement steps, got {refine}.")
 

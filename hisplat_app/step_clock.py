@@ -50,3 +50,35 @@ class StepClock:
             spent = time.perf_counter() - since
             self._seconds[step] = self._seconds.get(step, 0.0) + spent
         self._current = None
+
+
+class Forecast:
+    """Passes the news on, and says once how long the rest will take if that is long.
+
+    Args:
+        progress: Told about each step.
+        since: Share of the job after which its shares take equally long.
+        tell: Gets the seconds left, once another step has begun after that.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        since: float,
+        tell: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._progress, self._since, self._tell, self._clock = progress, since, tell, clock
+        self._begin: float | None = None
+        self._told = False
+
+    def __call__(self, step: str, fraction: float) -> None:
+        """The step that begins, and the share of the job that is done."""
+        self._progress(step, fraction)
+        if fraction == self._since:
+            self._begin = self._clock()
+        elif fraction > self._since and self._begin is not None and not self._told:
+            self._told = True
+            spent = self._clock() - self._begin
+            self._tell(spent / (fraction - self._since) * (1 - fraction))

@@ -30,7 +30,9 @@ from hisplat_models.training import (
 from hisplat_models.training.feed import ExampleDataset
 
 from . import __version__
+from .commands.paths import check_folder_out
 from .machine import machine
+from .option_bounds import check_least
 
 if TYPE_CHECKING:
     from hisplat_data_tools.procedural import ProceduralSettings
@@ -180,6 +182,18 @@ class TrainingRun:
         return self._scenes(self.root, "train", config), FirstUsable(test, self.validation_examples)
 
     def _check(self, config: HiSplatConfig) -> None:
+        counts = {
+            "--examples": self.examples,
+            "--validation-examples": self.validation_examples,
+            "--targets": self.targets,
+            "--threads": self.threads,
+            "--width": self.width,
+            "--height": self.height,
+        }
+        check_least(1, counts)
+        check_least(2, {"--context-views": self.context_views})
+        for folder in (self.run_dir, self.cache):
+            check_folder_out(folder)
         multiple = config.size_multiple
         if self.width % multiple or self.height % multiple:
             raise ValueError(
@@ -306,6 +320,8 @@ class PublishedTrainingRun(TrainingRun):
 def _posed_folders(root: Path) -> list[Path]:
     from hisplat_data_tools.datasets.scene_folders import has_cameras
 
+    if not root.is_dir():
+        raise FileNotFoundError(f"There is no folder {root}.")
     folders = [root] if has_cameras(root) else sorted(p for p in root.iterdir() if has_cameras(p))
     if not folders:
         raise FileNotFoundError(f"{root} holds no folder with a cameras.json or transforms.json.")

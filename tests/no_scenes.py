@@ -4,14 +4,11 @@ import numpy as np
 
 from hisplat_viewer import Offer, PhotoSet, SceneListener, Upload
 
-_NOTHING = Offer()
-
 
 class NoScenes:
-    """A source that never has anything, whatever it offers."""
+    """A source that never has anything and offers nothing."""
 
-    def __init__(self, offer: Offer = _NOTHING):
-        self.offer = offer
+    offer = Offer()
 
     def request(self, client: str, photos: PhotoSet, listener: SceneListener) -> None:
         listener.failed("There is nothing here.")

@@ -28,6 +28,7 @@ MAY_IMPORT = {
         "hisplat_models.cameras",
         "hisplat_models.gaussians",
         "hisplat_models.gaussian_filters",
+        "hisplat_models.home_view",
         "hisplat_models.spherical_harmonics",
         "hisplat_models.rendering.base",
     ),

@@ -127,6 +127,7 @@ class CameraFile:
         near: z-depth of the nearest surface of the scene, world units; None if not stated.
         far: Of the farthest one.
         trajectory: Cameras without photos (their ``file`` is empty), e.g. for a fly-through.
+        points: A .ply with points on the scene's surfaces; None if not stated.
     """
 
     path: Path
@@ -135,6 +136,13 @@ class CameraFile:
     near: float | None = None
     far: float | None = None
     trajectory: tuple[ImageCamera, ...] = ()
+    points: Path | None = None
+
+    def photo_path(self, image: ImageCamera) -> Path:
+        """Where a photo should be: paths are relative to the file's folder."""
+        path = self.path.parent / image.file
+        # Blender's transforms.json leaves the ending out.
+        return path if path.suffix else path.with_suffix(".png")
 
     def find(self, file: str | Path) -> ImageCamera:
         """The camera of a photo: by its path as written in the file, else by its last part.
@@ -293,9 +301,13 @@ def read_cameras(path: Path | str) -> CameraFile:
     if not path.is_file():
         raise FileNotFoundError(f"There is no camera file {path}.")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise CameraFileError(f"{path} is no JSON file in UTF-8: {error}.") from error
     except (ValueError, RecursionError) as error:
-        raise CameraFileError(f"Cannot read {path} as JSON: {error}") from error
+        raise CameraFileError(f"Cannot read {path} as JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise CameraFileError(f"{path} is not laid out as expected: it is no JSON object.")
     try:
         if "frames" in document:
             return _read_transforms(document, path)
@@ -316,7 +328,7 @@ def _range(near: float | None, far: float | None) -> dict[str, float]:
 
 
 def _read_posed_folder(document: dict[str, Any], path: Path) -> CameraFile:
-    entries = document.get("images") or document["context"]
+    entries = document["images"] if "images" in document else document["context"]
     images = tuple(_read_image(entry, document, path) for entry in entries)
     unnamed = [t for t in document.get("targets", []) if not t.get("file")]
     pairs = tuple(
@@ -382,7 +394,10 @@ def _read_transforms(document: dict[str, Any], path: Path) -> CameraFile:
         image = _checked(ImageCamera(file, width, height, fx, fy, cx, cy, pose), path)
         _refuse_distortion(values, image, path)
         images.append(image)
-    return CameraFile(path, tuple(images))
+    points = document.get("ply_file_path")
+    return CameraFile(
+        path, tuple(images), points=None if points is None else path.parent / str(points)
+    )
 
 
 def _transforms_size(values: dict[str, Any], file: str, path: Path) -> tuple[int, int]:
@@ -442,8 +457,10 @@ def _pose(value: Any, file: str, path: Path) -> Float[np.ndarray, "4 4"]:
         raise CameraFileError(f"Expected numbers for {where}: {error}.") from error
     if pose.shape == (3, 4):
         pose = np.vstack([pose, [0.0, 0.0, 0.0, 1.0]])
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
-        raise CameraFileError(f"Expected a finite 4x4 matrix for {where}, got {pose.shape}.")
+    if pose.shape != (4, 4):
+        raise CameraFileError(f"Expected a 4x4 matrix for {where}, got {pose.shape}.")
+    if not np.isfinite(pose).all():
+        raise CameraFileError(f"Expected finite numbers for {where}, got NaN or infinite ones.")
     rotation = pose[:3, :3]
     rigid = np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
     affine = np.allclose(pose[3], [0, 0, 0, 1], atol=1e-5)

@@ -25,6 +25,9 @@ DEFAULT_UNCERTAINTY = 0.15
 EXIF_UNCERTAINTY = 0.03
 CROPPED_UNCERTAINTY = 0.1
 
+NARROWEST_DEG, WIDEST_DEG = 1.0, 170.0
+"""Horizontal fields of view that a user may state."""
+
 _FILM_DIAGONAL_MM = math.hypot(36, 24)
 _PLAUSIBLE = (0.3, 30.0)  # focal length over the long side: from fisheye to long telephoto
 
@@ -52,8 +55,11 @@ def focal_from_fov(fov_deg: float, width: int) -> float:
     Raises:
         ValueError: unless the angle is between 1 and 170 degrees.
     """
-    if not 1 <= fov_deg <= 170:
-        raise ValueError(f"Expected a field of view of 1 to 170 degrees, got {fov_deg}.")
+    if not NARROWEST_DEG <= fov_deg <= WIDEST_DEG:
+        raise ValueError(
+            f"Expected a field of view of {NARROWEST_DEG:g} to {WIDEST_DEG:g} degrees, got "
+            f"{fov_deg}."
+        )
     return 0.5 * width / math.tan(math.radians(fov_deg) / 2)
 
 
@@ -75,9 +81,14 @@ def focal_of_photo(
     if fov_deg is not None:
         return FocalEstimate(focal_from_fov(fov_deg, photo.width), "given", 0.0)
     if focal_px is not None:
-        if not (math.isfinite(focal_px) and focal_px > 0):
-            raise ValueError(f"Expected a positive focal length in pixels, got {focal_px}.")
-        return FocalEstimate(focal_px * photo.width / photo.original_size[1], "given", 0.0)
+        width = photo.original_size[1]
+        least, most = focal_from_fov(WIDEST_DEG, width), focal_from_fov(NARROWEST_DEG, width)
+        if not least <= focal_px <= most:
+            raise ValueError(
+                f"Expected a focal length of {least:.0f} to {most:.0f} px for {photo.name}, which "
+                f"is {width} px wide, got {focal_px:g}."
+            )
+        return FocalEstimate(focal_px * photo.width / width, "given", 0.0)
     return _focal_from_exif(photo) or FocalEstimate(
         DEFAULT_FOCAL * max(photo.width, photo.height),
         "default",

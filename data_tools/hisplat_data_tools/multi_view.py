@@ -21,15 +21,14 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 
+from .depth_range import FEW_POINTS, depth_range
 from .epipolar import INLIER_PX
 from .keypoints import Keypoints, match_keypoints
 from .two_view import (
-    FEW_INLIERS,
     FEWEST_INLIERS,
     MEDIAN_DEPTH,
     PairFit,
     TwoViewError,
-    depth_range,
     fit_pair,
     zoomed_intrinsics,
 )
@@ -444,7 +443,7 @@ def _estimate(
     warnings = tuple(
         f"Only {count} points of {name} match the other photos; its place is rough."
         for name, count in zip(names, seen, strict=True)
-        if count < FEW_INLIERS
+        if count < FEW_POINTS
     )
     used = int(shown.any(axis=0).sum())
     return MultiViewEstimate(cameras, used, seen, float(np.median(errors[shown])), warnings)

@@ -12,7 +12,8 @@ from plyfile import PlyData, PlyElement
 
 from .atomic_write import write_atomically
 from .cameras_json import ImageCamera, to_cameras, write_transforms
-from .two_view import TwoViewError, matched_points
+from .known_cameras import matched_points
+from .two_view import TwoViewError
 
 IMAGES = "images"
 POINTS_FILE = "points.ply"

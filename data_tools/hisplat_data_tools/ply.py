@@ -106,6 +106,24 @@ def read_ply(path: Path | str) -> Gaussians:
     return from_ply_bytes(path.read_bytes(), str(path))
 
 
+def read_ply_points(path: Path | str) -> Float[np.ndarray, "n 3"]:
+    """The positions of a .ply's vertices, whatever else they have; without infinite and NaN ones.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        PlyError: if it is not a .ply, or one without vertices, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    content, name = path.read_bytes(), str(path)
+    vertices = _read_elements(_read_header(content, name), content, name).get("vertex")
+    if vertices is None or not {"x", "y", "z"} <= set(vertices.dtype.names or ()):
+        raise PlyError(f"{name} holds no points: expected vertices with x, y and z.")
+    points = np.stack([vertices[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    return points[np.isfinite(points).all(axis=1)]
+
+
 def from_ply_bytes(content: bytes, name: str = "the file") -> Gaussians:
     """The scene in the content of a .ply, called ``name`` in messages.
 
@@ -217,7 +235,7 @@ def _read_header(content: bytes, name: str) -> _Header:
                 columns = {}
                 elements[element] = (int(rows), columns)
             case ["property", "list", *_]:
-                raise PlyError(f"{name} holds no Gaussian scene: it has lists, as meshes do.")
+                raise PlyError(f"{name} holds no scene: it has lists, as meshes do.")
             case ["property", kind, column] if kind in _TYPES and column not in columns:
                 columns[column] = (order or "") + _TYPES[kind]
             case []:

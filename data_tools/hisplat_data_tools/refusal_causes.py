@@ -26,6 +26,7 @@ REPEATED = (
 def likely_cause(
     left: UInt8[np.ndarray, "height width 3"],
     right: UInt8[np.ndarray, "right_height right_width 3"],
+    points: tuple[Keypoints, Keypoints],
     matches: int,
 ) -> str | None:
     """One or more sentences on the likeliest cause, with what to do; None if none is seen.
@@ -33,14 +34,14 @@ def likely_cause(
     Args:
         left: A photo.
         right: The other one.
-        matches: How many of their points match.
+        points: Those found in each.
+        matches: How many of them match.
     """
     if _is_same(left, right):
         return "Both are the same photo: choose two that were taken from different places."
     faults = faults_in_words([PhotoCondition.of(photo).fault for photo in (left, right)])
     if faults:
         return f"{' and '.join(faults).capitalize()}."
-    points = Keypoints.of(left), Keypoints.of(right)
     mirrored = Keypoints.of(np.ascontiguousarray(right[:, ::-1]))
     back = len(match_keypoints(points[0], mirrored))
     if back > max(MORE_MIRRORED * matches, FEWEST_MIRRORED):

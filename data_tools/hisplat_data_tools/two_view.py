@@ -1,4 +1,4 @@
-"""The relative pose of two photos, and how deep their scene is.
+"""The relative pose of two photos.
 
 Keypoints that match tell rotation and direction (``epipolar``); whoever has denser matches refits
 the estimate with them. The length of the baseline cannot be seen in two photos: it is set so that
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from scipy.optimize import least_squares
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 
+from .depth_range import FEW_POINTS, depth_range
 from .epipolar import (
     PoseFit,
     RayPairs,
@@ -33,11 +33,7 @@ from .refusal_causes import MIRRORED, likely_cause
 MEDIAN_DEPTH = 4.0
 """Median z-depth of the matched points in the estimated world, which fixes its scale."""
 
-NEAR_MARGIN, FAR_MARGIN = 0.75, 1.5
-"""The range goes from this times the 2 % quantile of depth to that times the 98 % quantile."""
-
 FEWEST_INLIERS = 16
-FEW_INLIERS = 40
 MIN_ANGLE_DEG = 0.5
 WEAK_ANGLE_DEG = 1.5
 MIN_IN_FRONT = 0.75
@@ -45,10 +41,6 @@ MIN_INLIER_SHARE = 0.3
 FREE_FOCAL, WRONG_FOCAL, CLEARLY_BETTER = 0.5, 1.15, 0.9
 """A focal length is doubted if one that is that free (relative standard deviation), and differs by
 more than that factor, leaves less than that share of the misfit."""
-
-KNOWN_CAMERAS_PX = 2.0
-"""Farthest that a match may lie from its epipolar line where the cameras are known: theirs is the
-error then."""
 
 NOISE_PX = 0.7
 """Parallax below this, in pixels of the matched size, cannot be told from noise."""
@@ -58,8 +50,6 @@ _MATCHES_ADVICE = (
     "moving."
 )
 _PARALLAX_ADVICE = "Step sideways between the photos by about a tenth of the distance to the scene."
-
-_Points = Float[np.ndarray, "n 2"]
 
 
 class TwoViewError(ValueError):
@@ -123,25 +113,6 @@ class TwoViewEstimate:
         )
 
 
-@dataclass(frozen=True)
-class SceneRange:
-    """How deep a scene is, in the units of its cameras.
-
-    Attributes:
-        near: z-depth of the nearest surface expected in both views.
-        far: z-depth of the farthest one.
-        median_depth: Of the matched points, over both views.
-        matches: Number of matches that fit the cameras.
-        warnings: What makes the range doubtful.
-    """
-
-    near: float
-    far: float
-    median_depth: float
-    matches: int
-    warnings: tuple[str, ...]
-
-
 def estimate_two_view(
     left: UInt8[np.ndarray, "height width 3"],
     right: UInt8[np.ndarray, "right_height right_width 3"],
@@ -164,16 +135,16 @@ def estimate_two_view(
             have the scene in front of them.
     """
     a, b = Keypoints.of(left), Keypoints.of(right)
-    pair = _paired(a, b, intrinsics_left, intrinsics_right)
+    pair = match_rays(a, b, intrinsics_left, intrinsics_right)
     try:
         fit = _solved(pair, focal_uncertainty)
         estimate = _estimate(pair, fit, intrinsics_left, intrinsics_right)
     except TwoViewError as refusal:
-        cause = likely_cause(left, right, len(pair.left))
+        cause = likely_cause(left, right, (a, b), len(pair.left))
         raise TwoViewError(f"{cause} {refusal}" if cause else str(refusal)) from refusal
     fitting_zoom = _fitting_zoom(pair, fit)
-    is_doubtful = estimate.inliers < FEW_INLIERS or fitting_zoom != 1
-    if is_doubtful and likely_cause(left, right, len(pair.left)) == MIRRORED:
+    is_doubtful = estimate.inliers < FEW_POINTS or fitting_zoom != 1
+    if is_doubtful and likely_cause(left, right, (a, b), len(pair.left)) == MIRRORED:
         raise TwoViewError(MIRRORED)
     return replace(estimate, fitting_zoom=fitting_zoom, repeated_share=repeated_share(a, b))
 
@@ -246,74 +217,6 @@ def fit_pair(
     return PairFit(fit.rotation, fit.direction, fit.zoom, inliers, angle)
 
 
-def scene_range_from_known_cameras(
-    left: UInt8[np.ndarray, "height width 3"],
-    right: UInt8[np.ndarray, "right_height right_width 3"],
-    cameras: Cameras,
-) -> SceneRange:
-    """The range of z-depths of two photos' matches under known cameras of shape (2,).
-
-    The cameras' own near and far are not used.
-
-    Raises:
-        TwoViewError: if too few matches fit the cameras, or both stand in the same place.
-    """
-    matched = _matched(left, right, cameras.intrinsics[0], cameras.intrinsics[1])
-    positions, points, depths = _fitting_points(matched, cameras)
-    count = len(points)
-    if count < FEWEST_INLIERS // 2:
-        raise TwoViewError(
-            f"Only {count} of {len(matched.left)} matches fit the given cameras, so the range of "
-            "depths is unknown. State near and far in the camera file, and check that its cameras "
-            "belong to these photos (file names, axes, pixels)."
-        )
-    near, far = depth_range(positions, depths)
-    warnings = []
-    if count < FEW_INLIERS:
-        warnings.append(
-            f"Only {count} matches fit the given cameras; the range of depths is rough."
-        )
-    if count < MIN_INLIER_SHARE * len(matched.left):
-        warnings.append(
-            f"Only {count} of {len(matched.left)} matches fit the given cameras; check that they "
-            "belong to these photos."
-        )
-    return SceneRange(near, far, float(np.median(depths)), count, tuple(warnings))
-
-
-def matched_points(
-    left: UInt8[np.ndarray, "height width 3"],
-    right: UInt8[np.ndarray, "right_height right_width 3"],
-    cameras: Cameras,
-) -> Float[np.ndarray, "n 3"]:
-    """Points of matches that fit cameras of shape (2,) and lie before both, in their world.
-
-    Raises:
-        TwoViewError: if both cameras stand in the same place.
-    """
-    matched = _matched(left, right, cameras.intrinsics[0], cameras.intrinsics[1])
-    _, points, _ = _fitting_points(matched, cameras)
-    pose = cameras.camera_to_world[0].double().cpu().numpy()
-    return points @ pose[:3, :3].T + pose[:3, 3]
-
-
-def _fitting_points(
-    matched: RayPairs, cameras: Cameras
-) -> tuple[_Points, Float[np.ndarray, "n 3"], Float[np.ndarray, "2 n"]]:
-    """Of the matches that fit known cameras: left rays, points in the left frame, both depths."""
-    to_left, to_right = cameras.world_to_camera.double().cpu().numpy()
-    relative = to_right @ np.linalg.inv(to_left)
-    rotation, translation = relative[:3, :3], relative[:3, 3]
-    if not np.linalg.norm(translation) > 0:
-        raise TwoViewError("Both given cameras stand in the same place, so depth cannot be seen.")
-    error_px = np.abs(sampson(matched, rotation, translation)) * matched.focal_px
-    pair = matched.only(error_px < KNOWN_CAMERAS_PX)
-    points = triangulate(pair, rotation, translation)
-    depths = np.stack([points[:, 2], (points @ rotation.T + translation)[:, 2]])
-    in_front = np.isfinite(depths).all(axis=0) & (depths > 0).all(axis=0)
-    return pair.left[in_front], points[in_front], depths[:, in_front]
-
-
 def _solved(pair: RayPairs, focal_uncertainty: float) -> PoseFit:
     """The cameras that fit the matches; refuses matches that fit by chance or a mere turn."""
     count = len(pair.left)
@@ -329,21 +232,13 @@ def _solved(pair: RayPairs, focal_uncertainty: float) -> PoseFit:
     return fit
 
 
-def _matched(
-    left: UInt8[np.ndarray, "height width 3"],
-    right: UInt8[np.ndarray, "right_height right_width 3"],
-    intrinsics_left: Float[Tensor, "3 3"],
-    intrinsics_right: Float[Tensor, "3 3"],
-) -> RayPairs:
-    return _paired(Keypoints.of(left), Keypoints.of(right), intrinsics_left, intrinsics_right)
-
-
-def _paired(
+def match_rays(
     a: Keypoints,
     b: Keypoints,
     intrinsics_left: Float[Tensor, "3 3"],
     intrinsics_right: Float[Tensor, "3 3"],
 ) -> RayPairs:
+    """The points that match, as rays."""
     pairs = match_keypoints(a, b)
     return _rays(a.only(pairs[:, 0]), b.only(pairs[:, 1]), intrinsics_left, intrinsics_right)
 
@@ -430,30 +325,6 @@ def _angles_deg(
     return np.rad2deg(2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=1) / 2, 0, 1)))
 
 
-def depth_range(positions: _Points, depths: Float[np.ndarray, "view n"]) -> tuple[float, float]:
-    """Near and far with their margins, wider where few matches show them."""
-    widening = 1.5
-    if len(positions) >= FEW_INLIERS:
-        widening = 1.0
-        supported = _supported(positions, depths[0])
-        # A scene so ragged that most points stand alone tells nothing about mismatches.
-        depths = depths[:, supported] if supported.mean() > 0.5 else depths
-    low, high = np.quantile(depths, [0.02, 0.98])
-    return float(low * NEAR_MARGIN / widening), float(high * FAR_MARGIN * widening)
-
-
-def _supported(positions: _Points, depth: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    """Whether two of the eight nearest points in the photo have a similar inverse depth.
-
-    Mismatches along an epipolar line fit the cameras, but rarely their surroundings.
-    """
-    neighbours = np.asarray(KDTree(positions).query(positions, k=9)[1])[:, 1:]
-    inverse = 1 / depth
-    difference = np.abs(inverse[neighbours] - inverse[:, None])
-    similar = difference < 0.2 * np.maximum(inverse[neighbours], inverse[:, None])
-    return similar.sum(axis=1) >= 2
-
-
 def _refuse_chance_fit(inliers: int, matches: int) -> None:
     if inliers < FEWEST_INLIERS or inliers < MIN_INLIER_SHARE * matches:
         raise TwoViewError(
@@ -490,7 +361,7 @@ def _no_parallax(evidence: str) -> str:
 
 def _warnings(inliers: int, angle: float, direction: Float[np.ndarray, "3"]) -> tuple[str, ...]:
     found = []
-    if inliers < FEW_INLIERS:
+    if inliers < FEW_POINTS:
         found.append(f"Only {inliers} points match; the cameras and the range of depths are rough.")
     if angle < WEAK_ANGLE_DEG:
         found.append(

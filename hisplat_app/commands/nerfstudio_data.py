@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .console import progress_line, tell
+from .paths import check_folder_out
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class MakeNerfstudio:
             raise ValueError(
                 f"Cannot write {self.output}: the folder {self.output.parent} does not exist."
             )
+        check_folder_out(self.output)
         with progress_line() as progress:
             progress("loading the program", 0.0)
             import cv2
@@ -57,7 +59,7 @@ class MakeNerfstudio:
             photos, views = [], []
             for done, image in enumerate(file.images):
                 progress(f"reading {image.file}", 0.6 * done / len(file.images))
-                photo = load_photo(self.input.parent / image.file)
+                photo = load_photo(file.photo_path(image))
                 height, width = photo.original_size
                 scale = min(1.0, (self.size or max(height, width)) / max(height, width))
                 size = max(1, round(width * scale)), max(1, round(height * scale))

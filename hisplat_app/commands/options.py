@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_PHOTOS
+from ..defaults import DEFAULT_MODEL, DEFAULT_SIZE, MOST_GAUSSIANS, MOST_PAIRS, MOST_PHOTOS
+from ..option_bounds import check_least
 
 if TYPE_CHECKING:
     from hisplat_data_tools.distortion import RadialDistortion
+
+    from ..capture_scene import CaptureSettings
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,14 @@ class PhotoOptions:
     the world. Time and memory grow with the number of pairs."""
     transforms: Annotated[Path | None, tyro.conf.arg(metavar="TRANSFORMS.JSON")] = None
     """Instead of photos: a capture in nerfstudio's format (or a cameras.json), of which --frames
-    are taken with their cameras."""
+    are taken with their cameras; without --frames, hisplat reconstruct takes the whole capture."""
     frames: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N...")] = ()
-    """Which frames of --transforms, counted from 0 in the file's order."""
+    """Which frames of --transforms, two to eight, counted from 0 in the file's order."""
+
+    @property
+    def whole_capture(self) -> bool:
+        """Whether all frames of a capture are meant, however many there are."""
+        return self.transforms is not None and not self.frames
 
     @property
     def given(self) -> bool:
@@ -45,11 +53,16 @@ class PhotoOptions:
         ways = [self.left is not None, bool(self.views), self.transforms is not None]
         if sum(ways) > 1:
             raise ValueError("Give either --left and --right, or --views, or --transforms.")
-        if (self.transforms is None) != (not self.frames):
-            raise ValueError("--transforms and --frames belong together: which frames of which?")
+        if self.frames and self.transforms is None:
+            raise ValueError("--frames needs --transforms: frames of which capture?")
+        if len(set(self.frames)) < len(self.frames):
+            raise ValueError("--frames names a frame twice: choose different ones.")
         count = max(len(self.views), len(self.frames))
-        if any(ways[1:]) and not 2 <= count <= MOST_PHOTOS:
-            raise ValueError(f"Expected two to {MOST_PHOTOS} photos, got {count}.")
+        if (self.views or self.frames) and not 2 <= count <= MOST_PHOTOS:
+            raise ValueError(
+                f"Expected two to {MOST_PHOTOS} photos, got {count}. More photos need known "
+                "cameras: hisplat reconstruct --transforms without --frames takes whole captures."
+            )
 
     def chosen(self) -> tuple[Path, ...]:
         """The photos' paths.
@@ -110,6 +123,35 @@ class CameraOptions:
 
 
 @dataclass(frozen=True)
+class CaptureOptions:
+    """Bounds of a scene of a whole capture (--transforms without --frames)."""
+
+    most_pairs: int = MOST_PAIRS
+    """Reconstruct at most so many pairs of its photos: the time grows with them."""
+    most_gaussians: int = MOST_GAUSSIANS
+    """Keep at most so many Gaussians: memory and files grow with them."""
+
+    def check(self) -> None:
+        """Refuses impossible bounds.
+
+        Raises:
+            ValueError: naming them.
+        """
+        bounds = {"--most-pairs": self.most_pairs, "--most-gaussians": self.most_gaussians}
+        check_least(1, bounds)
+
+    def settings(self, size: int) -> "CaptureSettings":
+        """What the library takes; ``size`` is the photos' long side in pixels."""
+        from ..capture_fusion import FusionSettings
+        from ..capture_pairs import PairSettings
+        from ..capture_scene import CaptureSettings
+
+        return CaptureSettings(
+            size, PairSettings(most=self.most_pairs), FusionSettings(most=self.most_gaussians)
+        )
+
+
+@dataclass(frozen=True)
 class NetworkOptions:
     """Which network works, where, and how finely."""
 
@@ -134,12 +176,8 @@ class NetworkOptions:
 def _frames(path: Path, frames: tuple[int, ...]) -> tuple[Path, ...]:
     from hisplat_data_tools.cameras_json import read_cameras
 
-    images = read_cameras(path).images
+    file = read_cameras(path)
     for frame in frames:
-        if not 0 <= frame < len(images):
-            raise ValueError(f"{path} has frames 0 to {len(images) - 1}, not {frame}.")
-    files = [Path(images[frame].file) for frame in frames]
-    # Blender's transforms.json leaves the ending out.
-    return tuple(
-        path.parent / (file if file.suffix else file.with_suffix(".png")) for file in files
-    )
+        if not 0 <= frame < len(file.images):
+            raise ValueError(f"{path} has frames 0 to {len(file.images) - 1}, not {frame}.")
+    return tuple(file.photo_path(file.images[frame]) for frame in frames)

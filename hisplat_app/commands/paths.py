@@ -1,5 +1,6 @@
 """Finding out before the work what would stop the writing after it."""
 
+import tempfile
 from pathlib import Path
 
 SCENE_ENDINGS = (".ply", ".splat", ".spz", ".glb")
@@ -10,7 +11,7 @@ def check_can_write(path: Path | None) -> None:
     """Refuses paths that no file can be written to.
 
     Raises:
-        ValueError: if it is a folder, or its folder does not exist.
+        ValueError: if it is a folder, or its folder does not exist or cannot be written to.
     """
     if path is None:
         return
@@ -18,6 +19,21 @@ def check_can_write(path: Path | None) -> None:
         raise ValueError(f"Cannot write {path}: it is a folder.")
     if not path.parent.is_dir():
         raise ValueError(f"Cannot write {path}: the folder {path.parent} does not exist.")
+    _check_is_writable(path.parent)
+
+
+def check_folder_out(path: Path | None) -> None:
+    """Refuses folders that cannot be made, or written to if they are there.
+
+    Raises:
+        ValueError: if a file is in the way, or the folder that is to hold it cannot be written to.
+    """
+    if path is None:
+        return
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ValueError(f"Cannot make a folder of {path}: {there} is a file.")
+    _check_is_writable(there)
 
 
 def check_scene_out(path: Path) -> None:
@@ -47,3 +63,11 @@ def check_cameras_out(path: Path) -> None:
         check_can_write(path)
     if path.exists() and not path.suffix and not path.is_dir():
         raise ValueError(f"Cannot write {path}: a folder for COLMAP is needed, it is a file.")
+
+
+def _check_is_writable(folder: Path) -> None:
+    """By writing: rights alone do not tell whether a disk is read-only or full."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"Cannot write to the folder {folder}: {error.strerror}.") from error

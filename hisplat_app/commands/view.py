@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ..defaults import DEFAULT_REFINE
+from ..option_bounds import check_least
 from .console import progress_line, tell
 from .options import CameraOptions, NetworkOptions, PhotoOptions
 from .paths import check_can_write, check_scene_out
@@ -157,12 +158,18 @@ class View:
 
     def _check(self) -> None:
         self.known.check()
-        if self.refine < 0:
-            raise ValueError(f"--refine must be at least 0, got {self.refine}.")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"Expected a --port of 0 to 65535, got {self.port}.")
+        check_least(0, {"--refine": self.refine})
         if self.export is not None:
             check_scene_out(self.export)
         check_can_write(self.export)
         self.photos.check()
+        if self.photos.whole_capture:
+            raise ValueError(
+                "The page makes scenes of up to eight photos: name them by --frames, or make a "
+                "scene of the whole capture with hisplat reconstruct and open that."
+            )
         scenes = [self.scene is not None, self.nerfstudio is not None]
         if sum([*scenes, self.demo or self.photos.given]) > 1:
             raise ValueError("Give either a scene, or --nerfstudio, or photos, or --demo.")

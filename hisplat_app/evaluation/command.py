@@ -14,7 +14,9 @@ from hisplat_data_tools.datasets import PosedFolderDataset, read_stereo_folder
 from hisplat_models.checkpoints import load_model
 from hisplat_models.rendering import create_renderer
 
-from ..defaults import DEFAULT_MODEL, DEFAULT_REFINE
+from ..commands.paths import check_can_write
+from ..defaults import DEFAULT_MODEL, DEFAULT_REFINE, LARGEST_SIZE, SMALLEST_SIZE
+from ..option_bounds import check_least
 from .disparity import DisparityMethod, NetworkDisparity, evaluate_disparity, sgbm_disparity
 from .estimated_cameras import KnownLens
 from .folders import find_folders
@@ -26,7 +28,6 @@ from .report import Evaluation, show, write_json, write_page
 from .scenes import CameraSource, PairRunner
 from .sgbm import SgbmSplats
 
-SMALLEST_SIZE = 64
 LARGEST_SCALE = 4
 DEFAULT_LONG_SIDE = 384
 NO_MODEL = "none"
@@ -112,15 +113,13 @@ class Evaluate:
         return 0
 
     def _check(self) -> None:
-        if self.refine is not None and self.refine < 0:
-            raise ValueError(f"--refine must be at least 0, got {self.refine}.")
+        check_least(0, {"--refine": self.refine})
         if self.paper.dataset is None:
             self._check_folders()
         else:
             self._check_paper()
         for path in (self.output, self.html):
-            if path is not None and not path.parent.is_dir():
-                raise FileNotFoundError(f"Cannot write {path}: there is no folder {path.parent}.")
+            check_can_write(path)
 
     def _check_folders(self) -> None:
         stray = _given(self.paper, PaperOptions())
@@ -131,14 +130,15 @@ class Evaluate:
                 "Say what to evaluate: --data DIR, or --dataset with --root and --index."
             )
         for option, size in (("--size", self.size), ("--target-size", self.target_size)):
-            if size is not None and size < SMALLEST_SIZE:
-                raise ValueError(f"{option} must be at least {SMALLEST_SIZE}, got {size}.")
+            if size is not None and not SMALLEST_SIZE <= size <= LARGEST_SIZE:
+                raise ValueError(
+                    f"{option} must be from {SMALLEST_SIZE} to {LARGEST_SIZE}, got {size}."
+                )
         if self.scale is not None and not 1 < self.scale <= LARGEST_SCALE:
             raise ValueError(
                 f"--scale must be above 1 and at most {LARGEST_SCALE}, got {self.scale}."
             )
-        if self.pairs_per_scene is not None and self.pairs_per_scene < 1:
-            raise ValueError(f"--pairs-per-scene must be at least 1, got {self.pairs_per_scene}.")
+        check_least(1, {"--pairs-per-scene": self.pairs_per_scene})
         if self.model == NO_MODEL and self.refine:
             raise ValueError("--refine needs a network: give --model one.")
         if self.model == NO_MODEL and not self.baselines:
@@ -151,10 +151,8 @@ class Evaluate:
             raise ValueError(f"{', '.join(stray)}: not with --dataset.")
         if self.model == NO_MODEL:
             raise ValueError("--dataset needs a network: there are no baselines with it.")
-        for option, least in (("views", 2), ("limit", 1)):
-            value = getattr(self.paper, option)
-            if value is not None and value < least:
-                raise ValueError(f"--{option} must be at least {least}, got {value}.")
+        check_least(2, {"--views": self.paper.views})
+        check_least(1, {"--limit": self.paper.limit})
 
     def _evaluate_paper(self) -> None:
         paper, side = self.paper, self.size or DEFAULT_SIDE

@@ -12,7 +12,8 @@ from torch import Tensor
 from hisplat_data_tools.cameras_json import ImageCamera
 from hisplat_data_tools.datasets import PosedFolderDataset
 from hisplat_data_tools.images import Photo
-from hisplat_data_tools.two_view import TwoViewError, matched_points
+from hisplat_data_tools.known_cameras import matched_points
+from hisplat_data_tools.two_view import TwoViewError
 from hisplat_models.cameras import Cameras
 
 from ..photo_cameras import find_photo_cameras

@@ -4,7 +4,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hisplat_data_tools.datasets import StereoFolder
-from hisplat_data_tools.two_view import TwoViewError, scene_range_from_known_cameras
+from hisplat_data_tools.known_cameras import scene_range_from_known_cameras
+from hisplat_data_tools.two_view import TwoViewError
 from hisplat_models.cameras import Cameras
 
 from .sgbm import to_bytes

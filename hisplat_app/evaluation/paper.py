@@ -229,6 +229,7 @@ class PaperEvaluation:
             "precision": self.options.precision,
             "compile": self.options.compile,
             "refinement_steps": self.refinement_steps,
+            "repetition": "fainter",
             "lpips": obstacle is None,
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
         }

@@ -24,6 +24,7 @@ from hisplat_models.rendering import Renderer
 from hisplat_models.training.precision import float32_arithmetic
 from hisplat_models.training.settings import Precision
 
+from ..photo_overlap import without_repetition
 from .peak_memory import forget_peak, peak_memory_mib
 from .scene_log import SceneScore
 from .statistics import HIGHEST_PSNR
@@ -87,7 +88,8 @@ class PaperScorer:
 
     def _scene(self, images: Tensor, cameras: Cameras) -> Gaussians:
         with float32_arithmetic(self.precision, self.device):
-            predicted = self.model(images, cameras).gaussians
+            output = self.model(images, cameras)
+        predicted = without_repetition(output, images[0], cameras[0])  # what users get
         return refine(predicted, images, cameras, self.renderer, self.refinement_steps)
 
     def _timed(self, work: Callable[[], T]) -> tuple[T, float]:

@@ -1,9 +1,8 @@
 """First Gaussians of a training: the network's, or those that splatfacto would start from."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -94,7 +93,7 @@ def _network_start(
     )
 
 
-class TrainingPhotos(Sequence[Photo]):
+class TrainingPhotos:
     """The data manager's training photos, undistorted; alpha is laid over black."""
 
     def __init__(self, data: FullImageDatamanager) -> None:
@@ -104,14 +103,8 @@ class TrainingPhotos(Sequence[Photo]):
     def __len__(self) -> int:
         return len(self._cached)
 
-    @overload
-    def __getitem__(self, index: int) -> Photo: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Photo]: ...
-    def __getitem__(self, index: int | slice) -> Photo | Sequence[Photo]:
+    def __getitem__(self, index: int) -> Photo:
         """One photo as this project's functions take it."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
         image = self._cached[index]["image"].detach().cpu()
         values = image.float() / 255 if image.dtype == torch.uint8 else image
         if values.shape[-1] == 4:

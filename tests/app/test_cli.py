@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import hisplat_app
-from hisplat_app import __version__
+from hisplat_app import __version__, reconstruction
 from hisplat_app.cli import COMMANDS, main, view_main
 from hisplat_data_tools.cameras_json import read_cameras
 from hisplat_data_tools.ply import read_ply
@@ -211,6 +213,8 @@ def test_reconstruct_then_render_shows_the_photos(weights: Path, tmp_path: Path)
         (["view", "--demo", "--fov", "60"], "--demo brings its own"),
         (["view", "--export", "scene.ply"], "--export needs a scene"),
         (["view", "--fov", "60"], "describe --left and --right"),
+        (["view", "--demo", "--port", "-4"], "--port of 0 to 65535"),
+        (["view", "--demo", "--port", "99999"], "--port of 0 to 65535"),
         (["render", "no.ply", "--cameras", "no.json", "--output", "out"], "no.json"),
     ],
 )
@@ -221,6 +225,41 @@ def test_wrong_requests_end_with_one_clear_line(
     told = " ".join(capsys.readouterr().err.split())
     assert message in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda: np.empty(10**16),
+        lambda: torch.empty(10**16),
+        lambda: cv2.resize(np.zeros((8, 8, 3), np.uint8), (10**8, 10**8)),
+    ],
+)
+def test_a_wish_too_large_for_the_memory_ends_with_one_clear_line(
+    wanted: Callable[[], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(reconstruction, "reconstruct", lambda *photos, **options: wanted())
+    photos = ["--left", str(DEMO / "left.jpg"), "--right", str(DEMO / "right.jpg")]
+    assert main(["reconstruct", *photos, "--output", str(tmp_path / "s.ply")]) == 2
+    assert "memory does not suffice" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setenv("HISPLAT_DEBUG", "1")
+    with pytest.raises((MemoryError, RuntimeError, cv2.error)):
+        main(["reconstruct", *photos, "--output", str(tmp_path / "s.ply")])
+
+
+def test_other_errors_of_the_program_are_not_taken_for_a_lack_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def crash(*photos: object, **options: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(reconstruction, "reconstruct", crash)
+    photos = ["--left", str(DEMO / "left.jpg"), "--right", str(DEMO / "right.jpg")]
+    with pytest.raises(RuntimeError, match="out of luck"):
+        main(["reconstruct", *photos, "--output", str(tmp_path / "s.ply")])
 
 
 def test_two_kinds_of_lens_contradict_each_other(tmp_path: Path, weights: Path):
@@ -331,9 +370,9 @@ def test_frames_of_a_capture(weights: Path, tmp_path: Path):
         (["--left", "a.png", "--right", "b.png", "--views", "a.png", "b.png"], "Give either"),
         (["--views", "a.png"], "two to 8 photos, got 1"),
         (["--views", *["a.png"] * 9], "two to 8 photos, got 9"),
-        (["--frames", "1", "2"], "belong together"),
-        (["--transforms", "CAPTURE"], "belong together"),
+        (["--frames", "1", "2"], "needs --transforms"),
         (["--transforms", "CAPTURE", "--frames", "0", "99"], "not 99"),
+        (["--transforms", "CAPTURE", "--frames", "1", "0", "1"], "a frame twice"),
         (["--transforms", "CAPTURE", "--frames", "0", "1", "--fov", "60"], "brings its cameras"),
         (["--views", "a", "b", "--distortion", "-0.1", "0.02", "0"], "k1, or k1 and k2"),
         (["--views", "a", "b", "--refine", "-1"], "--refine must be at least 0, got -1"),

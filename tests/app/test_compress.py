@@ -107,6 +107,8 @@ def test_a_terminated_compression_goes_on_where_it_stopped(
         (["--width", "50"], "--width and --height: expected multiples of 16"),
         (["--evaluate-on", "nowhere"], "--evaluate-on: there is no folder nowhere"),
         (["--precision", "bf16"], "Compression works without"),
+        (["--latency-size", "0", "0"], "--latency-size must be at least 1, got 0"),
+        (["--pool-size", "0"], "--pool-size must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(

@@ -20,12 +20,14 @@ from hisplat_app.evaluation.paper import PaperOptions, fingerprint
 from hisplat_app.evaluation.paper_report import mean_of
 from hisplat_app.evaluation.paper_scores import PaperScorer
 from hisplat_app.evaluation.scene_log import SceneLog, SceneScore
+from hisplat_app.photo_overlap import without_repetition
 from hisplat_data_tools.datasets import DATASETS, ChunkScenes, PosedScene, SceneDataset
 from hisplat_data_tools.datasets.chunk_writer import ChunkWriter, PictureFormat, stored_scene
 from hisplat_data_tools.datasets.evaluation_index import read_index, write_index
 from hisplat_data_tools.datasets.view_samplers import IndexSampler, ViewChoice
 from hisplat_models.checkpoints import load_model, save_model
 from hisplat_models.lpips import Lpips
+from hisplat_models.metrics import psnr
 from hisplat_models.network import HiSplat
 from hisplat_models.rendering import PAPER
 from tests.models.test_network import TINY
@@ -150,6 +152,32 @@ def test_a_third_view_is_given(evaluate: Callable[..., dict[str, Any]], tmp_path
     rows = log_lines(tmp_path)[1:]
     assert [row["context"] for row in rows] == [[0, 2, 4]] * 3
     assert summary["scores"]["psnr"]["mean"] > 20
+
+
+def test_scenes_of_three_views_are_those_that_users_get(
+    evaluate: Callable[..., dict[str, Any]], root: Path, index: Path, tmp_path: Path
+) -> None:
+    evaluate(views=3, limit=1)
+    dataset = SceneDataset(
+        ChunkScenes(root, "test", DATASETS["chunks"]),
+        IndexSampler(read_index(index), 3),
+        (SIDE, SIDE),
+    )
+    example, model = dataset[0], load_model()
+    images, cameras = example.context_images, example.context_cameras
+    with torch.no_grad():
+        output = model(images[None], cameras[None])
+        scores = [
+            psnr(
+                model.create_renderer("cpu")(
+                    scene, example.target_cameras[None], (SIDE, SIDE)
+                ).color[0].clamp(0, 1),
+                example.target_images,
+            ).tolist()
+            for scene in (without_repetition(output, images, cameras), output.gaussians)
+        ]  # fmt: skip
+    assert log_lines(tmp_path)[1]["psnr"] == pytest.approx(scores[0], abs=1e-3)
+    assert scores[0] != pytest.approx(scores[1], abs=1e-2), "the test could not tell"
 
 
 def test_an_interrupted_run_goes_on(

@@ -259,7 +259,8 @@ def test_missing_depth_range_is_measured(untrained: HiSplat, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": 10}, "working size of at least 64"),
+        ({"size": 10}, "working size of 64 to 8192 px, got 10"),
+        ({"size": 10**8}, "working size of 64 to 8192 px"),
         ({"model": "no-such-model"}, "Expected a bundled model"),
         ({"fov_degrees": 500.0}, "field of view"),
         ({"focal_px": 500.0, "fov_degrees": 60.0}, "not both"),

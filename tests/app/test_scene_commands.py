@@ -236,10 +236,19 @@ def test_an_interrupted_video_leaves_nothing(
         (["render", "SCENE", "--output", "HERE/one.png"], "2 views are to be drawn"),
         (["render", "SCENE", "--output", "no/v.mp4"], "does not exist"),
         (["render", "SCENE", "--output", "HERE/v.mp4", "--fps", "0"], "--fps"),
-        (["render", "SCENE", "--output", "HERE/v.avi", "--path", "orbit"], "expected .mp4"),
+        (["render", "SCENE", "--output", "HERE/v.avi", "--path", "orbit"], "videos .mp4"),
+        (["render", "SCENE", "--output", "HERE/v.v2", "--path", "orbit"], "expected .mp4"),
+        (["render", "SCENE", "--output", "HERE/v.jpg"], "pictures are .png"),
+        (["render", "SCENE", "--output", "no/v.png", "--only", "left.jpg"], "does not exist"),
+        (["render", "SCENE", "--output", "HERE/x", "--size", "10000000"], "--size of 1 to 8192"),
+        (
+            ["render", "SCENE", "--output", "HERE/v.gif", "--path", "orbit", "--degrees", "nan"],
+            "--degrees up to 3600",
+        ),
         (["render", "SCENE", "--output", "HERE/v.mp4", "--degrees", "9"], "belongs to --path"),
         (["render", "SCENE", "--output", "HERE/x", "--background", "blueish"], "blueish"),
-        (["render", "HERE/other.ply", "--output", "HERE/x"], "seen from? Give --cameras"),
+        (["render", "HERE/gone.ply", "--output", "HERE/x"], "There is no scene"),
+        (["render", "SCENE", "--output", "HERE/x", "--up", "+z"], "for scenes without cameras"),
     ],
 )
 def test_wrong_requests_end_with_one_clear_line(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from benchmarks.load import Answer, Crowd, Load
 from hisplat_app import page_scenes, reconstruction_session
+from hisplat_app.memory_errors import TOO_LITTLE
 from hisplat_app.page_scenes import INTERNAL_ERROR, PageScenes, offered_models, photos_of
 from hisplat_app.reconstruction_session import ReconstructionRequest, ReconstructionSession
 from hisplat_data_tools.images import Photo, load_photo
@@ -137,16 +138,28 @@ def test_a_full_queue_says_so(weights: Path, pair: PhotoSet, monkeypatch: pytest
         assert first.message == second.message == "held up"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("secret"), MemoryError(), KeyError("secret")])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("secret"), INTERNAL_ERROR),
+        (MemoryError(), TOO_LITTLE),
+        (torch.OutOfMemoryError("secret"), TOO_LITTLE),
+        (KeyError("secret"), INTERNAL_ERROR),
+    ],
+)
 def test_a_crash_of_one_reconstruction_leaves_the_others_alone(
-    scenes: PageScenes, pair: PhotoSet, error: Exception, monkeypatch: pytest.MonkeyPatch
+    scenes: PageScenes,
+    pair: PhotoSet,
+    error: Exception,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     def crash(*photos: object, **options: object) -> None:
         raise error
 
     with monkeypatch.context() as broken:
         broken.setattr(reconstruction_session, "reconstruct", crash)
-        assert asked(scenes, pair).message == INTERNAL_ERROR
+        assert asked(scenes, pair).message == told
     assert asked(scenes, pair).scene is not None
 
 

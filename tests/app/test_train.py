@@ -86,6 +86,38 @@ def test_what_is_not_there_cannot_be_left_out(tmp_path: Path, capsys: pytest.Cap
     assert "has no ViT to leave out" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--steps", "0"], "steps of at least 1, got 0"),
+        (["--batch-size", "0"], "batch_size of at least 1, got 0"),
+        (["--learning-rate", "nan"], "positive learning_rate, got nan"),
+        (["--ema-decay", "2"], "ema_decay in [0, 1), got 2.0"),
+        (["--workers", "-1"], "workers of at least 0, got -1"),
+        (["--half-size-steps", "1.5"], "half_size_steps in [0, 1], got 1.5"),
+        (["--examples", "0"], "--examples must be at least 1, got 0"),
+        (["--validation-examples", "0"], "--validation-examples must be at least 1, got 0"),
+        (["--targets", "0"], "--targets must be at least 1, got 0"),
+        (["--context-views", "1"], "--context-views must be at least 2, got 1"),
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--width", "0"], "--width must be at least 1, got 0"),
+        (["--data", "posed", "--root", "nowhere"], "There is no folder nowhere"),
+        (["--cache", __file__], "test_train.py is a file"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+    options: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    try:
+        status = main(["train", "--run-dir", str(tmp_path / "run"), *options])
+    except SystemExit as ended:  # by the parser, whose line breaks are not ours
+        status = ended.code
+    assert status == 2
+    told = " ".join(word for word in capsys.readouterr().err.split() if word not in "|│")
+    assert reason in told
+    assert not list(tmp_path.iterdir())
+
+
 def write_chunk(folder: Path, frames: int = 6) -> None:
     """One scene in the published format: a camera that moves sideways past coloured noise."""
     folder.mkdir(parents=True)

@@ -42,20 +42,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewerServer]:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageScenes]:
     weights = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         save_model(HiSplat(PRESETS["hisplat-small"]), weights)
-    with (
-        ReconstructionSession(str(weights), "cpu", SIZE, warm_up=False, refine=0) as session,
-        ViewerServer(
-            PageScenes(session, str(weights), SIZE),
-            page_writers(),
-            port=0,
-            saver=PageFiles(),
-        ) as server,
-    ):
+    with ReconstructionSession(str(weights), "cpu", SIZE, warm_up=False, refine=0) as session:
+        yield PageScenes(session, str(weights), SIZE)
+
+
+@pytest.fixture(scope="module")
+def server(source: PageScenes) -> Iterator[ViewerServer]:
+    with ViewerServer(source, page_writers(), port=0, saver=PageFiles()) as server:
         yield server
 
 

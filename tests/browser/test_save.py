@@ -15,24 +15,16 @@ from playwright.sync_api import Locator, Page, expect
 
 from hisplat_app.drawing import SceneDrawer
 from hisplat_app.page_files import PageFiles
-from hisplat_app.page_scenes import page_writers
+from hisplat_app.page_scenes import PageScenes, page_writers
 from hisplat_data_tools.cameras_json import read_cameras
 from hisplat_data_tools.scene_files import read_scene
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import Gaussians
-from hisplat_viewer import (
-    Offer,
-    PhotoCameras,
-    Scene,
-    VideoPlan,
-    ViewerServer,
-)
+from hisplat_viewer import PhotoCameras, Scene, VideoPlan, ViewerServer
 from hisplat_viewer.saving import Progress
-from tests.no_scenes import NoScenes
 
 SIZE = (48, 64)
 WAIT_S = 120
-NO_SCENES = NoScenes(Offer(("none",), (64,), 64))
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -92,8 +84,8 @@ def files() -> WatchedFiles:
 
 
 @pytest.fixture(scope="module")
-def server(scene: Scene, files: WatchedFiles) -> Iterator[ViewerServer]:
-    with ViewerServer(NO_SCENES, page_writers(), port=0, saver=files) as server:
+def server(source: PageScenes, scene: Scene, files: WatchedFiles) -> Iterator[ViewerServer]:
+    with ViewerServer(source, page_writers(), port=0, saver=files) as server:
         server.show(scene)
         yield server
 

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -157,13 +158,16 @@ def _image(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ([], "describes no photos"),
+        ([], "no JSON object"),
+        (None, "no JSON object"),
         ({}, "describes no photos"),
         ({"images": 3}, "laid out"),
+        ({"images": [1]}, "laid out"),
         ({"images": [{"file": "a.jpg"}]}, "lacks"),
         (_image(fx="wide"), "Expected a number for 'fx'"),
         (_image(fx=-5), "impossible"),
         (_image(c2w=[[1, 2], [3, 4]]), "4x4"),
+        (_image(c2w=(math.nan * np.eye(4)).tolist()), "NaN"),
         (_image(c2w=(2 * np.eye(4)).tolist()), "rotation"),
         (_image(c2w=np.diag([1, 1, -1, 1]).tolist()), "rotation"),
         ({**_image(), "pairs": [{"left": "a.jpg", "right": "z.jpg"}]}, r"z\.jpg"),
@@ -183,6 +187,15 @@ def test_missing_file_and_broken_json_are_named(tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('{"images": [')
     with pytest.raises(CameraFileError, match=r"cut\.json as JSON"):
         read_cameras(tmp_path / "cut.json")
+
+
+def test_a_byte_order_mark_is_passed_over_and_other_encodings_are_told(tmp_path: Path) -> None:
+    text = json.dumps(_image())
+    (tmp_path / "windows.json").write_text(text, encoding="utf-8-sig")
+    assert read_cameras(tmp_path / "windows.json").images[0].file == "a.jpg"
+    (tmp_path / "wide.json").write_text(text, encoding="utf-16")
+    with pytest.raises(CameraFileError, match=r"wide\.json is no JSON file in UTF-8"):
+        read_cameras(tmp_path / "wide.json")
 
 
 def test_writing_into_a_missing_folder_names_it(tmp_path: Path) -> None:

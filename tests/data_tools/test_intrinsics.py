@@ -39,7 +39,13 @@ def test_given_field_of_view_spans_the_width() -> None:
     assert focal_from_fov(2 * math.degrees(math.atan(0.5)), 300) == pytest.approx(300)
 
 
-@pytest.mark.parametrize("bad", [{"focal_px": -1.0}, {"focal_px": math.nan}, {"fov_deg": 180.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *({"focal_px": value} for value in (-1.0, 0.0, math.nan, math.inf, 1e-9, 1e6)),
+        {"fov_deg": 180.0},
+    ],
+)
 def test_impossible_focal_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="Expected"):
         focal_of_photo(photo(300, 200), **bad)
@@ -47,7 +53,7 @@ def test_impossible_focal_is_refused(bad: dict[str, float]) -> None:
 
 def test_focal_and_field_of_view_together_are_refused() -> None:
     with pytest.raises(ValueError, match="not both"):
-        focal_of_photo(photo(300, 200), focal_px=1.0, fov_deg=60.0)
+        focal_of_photo(photo(300, 200), focal_px=250.0, fov_deg=60.0)
 
 
 def test_35mm_equivalent_of_a_3_to_2_photo_is_over_36_mm() -> None:

@@ -10,6 +10,7 @@ import pytest
 import hisplat_app
 from hisplat_data_tools.images import load_photo
 from hisplat_data_tools.intrinsics import normalized_intrinsics
+from hisplat_data_tools.keypoints import Keypoints
 from hisplat_data_tools.photo_condition import PhotoCondition, faults_in_words
 from hisplat_data_tools.two_view import TwoViewError, TwoViewEstimate, estimate_two_view
 
@@ -113,6 +114,28 @@ def test_the_refusal_names_the_cause(
     with pytest.raises(TwoViewError) as refusal:
         estimated(*spoil(*pair))
     assert told in str(refusal.value)
+
+
+def test_photos_are_searched_for_points_once_and_for_the_cause_only_mirrored(
+    pair: tuple[Pixels, Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[Pixels] = []
+    search = Keypoints.of
+
+    def counted(photo: Pixels) -> Keypoints:
+        searched.append(photo)
+        return search(photo)
+
+    monkeypatch.setattr(Keypoints, "of", counted)
+    left, right = pair
+    estimated(left, right)
+    assert len(searched) == 2
+    searched.clear()
+    other = repeated_tiles()[0]
+    with pytest.raises(TwoViewError):
+        estimated(left, other)
+    assert [len(searched), searched[0] is left, searched[1] is other] == [3, True, True]
+    assert np.array_equal(searched[2], other[:, ::-1])
 
 
 @pytest.mark.parametrize("turned", [np.rot90, lambda p: p[::-1, ::-1]])

@@ -9,12 +9,12 @@ import torch
 from hisplat_data_tools.cameras_json import read_cameras, to_cameras
 from hisplat_data_tools.images import load_photo
 from hisplat_data_tools.intrinsics import focal_of_photo, normalized_intrinsics
+from hisplat_data_tools.known_cameras import scene_range_from_known_cameras
 from hisplat_data_tools.two_view import (
     MEDIAN_DEPTH,
     TwoViewError,
     TwoViewEstimate,
     estimate_two_view,
-    scene_range_from_known_cameras,
 )
 
 HEIGHT, WIDTH, FOCAL = 300, 400, 380.0

@@ -7,14 +7,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import numba
-import numba.core.caching
 import pytest
 import torch
 from torch import Tensor
 
 from hisplat_models.cameras import Cameras
-from hisplat_models.compilation import kernel
 from hisplat_models.gaussians import SH_C0, Gaussians, quaternions_to_matrices
 from hisplat_models.rendering import (
     PAPER,
@@ -422,17 +419,6 @@ def test_forked_loader_workers_render_after_their_parent_did() -> None:
     )
     for actual, color in zip(loader, expected, strict=True):
         assert torch.equal(actual, color)
-
-
-def test_kernels_work_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: object) -> None:
-        raise PermissionError("read-only")
-
-    def double(x):
-        return 2 * x
-
-    monkeypatch.setattr(numba.core.caching._CacheLocator, "ensure_cache_path", refuse)
-    assert kernel(double)(21) == 42
 
 
 # --- choosing ---

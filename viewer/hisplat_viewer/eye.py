@@ -1,8 +1,11 @@
 """Where the eye of one browser stands."""
 
 import numpy as np
+import torch
 import viser
 from jaxtyping import Float
+
+from hisplat_models.home_view import FOV_Y, Axis, HomeView
 
 from .scene import MEDIAN_DEPTH, DisplayPose
 
@@ -10,13 +13,6 @@ BACK = 0.14 * MEDIAN_DEPTH
 UP = 0.06 * MEDIAN_DEPTH
 """How far behind and above the photographers the overview is."""
 ARRIVED_WITHIN = 0.002 * MEDIAN_DEPTH
-FOV_WITHOUT_PHOTOS = float(np.radians(60.0))
-AXES = {
-    f"{sign}{axis}": (1.0 if sign == "+" else -1.0) * np.eye(3)[number]
-    for number, axis in enumerate("xyz")
-    for sign in "+-"
-}
-"""What can be up in a scene without photos."""
 
 
 class Eye:
@@ -30,7 +26,8 @@ class Eye:
     def __init__(self, client: viser.ClientHandle, poses: list[DisplayPose]) -> None:
         self._client = client
         self._poses = poses
-        self._up = _mean_direction([pose.up for pose in poses]) if poses else AXES["-y"]
+        self._home = HomeView(torch.eye(4, dtype=torch.float64), MEDIAN_DEPTH)
+        self._up = _mean_direction([pose.up for pose in poses]) if poses else _up_of(self._home)
 
     @property
     def position(self) -> Float[np.ndarray, "3"]:
@@ -46,17 +43,17 @@ class Eye:
         """Changes the vertical field of view."""
         self._client.camera.fov = float(np.radians(fov_degrees))
 
-    def stand_upright(self, axis: str) -> None:
-        """Makes another axis of ``AXES`` point up, and starts anew."""
-        self._up = AXES[axis]
+    def stand_upright(self, axis: Axis) -> None:
+        """Makes another axis point up, and starts anew."""
+        self._home = self._home.upright(axis)
+        self._up = _up_of(self._home)
         self.first_view()
 
     def first_view(self) -> None:
         """Where the left photo was taken, or before the whole scene."""
         if not self._poses:
-            middle = np.array([0.0, 0.0, MEDIAN_DEPTH])
-            forward = AXES["+y"] if self._up[2] else AXES["+z"]
-            self._look(middle - MEDIAN_DEPTH * forward, middle, FOV_WITHOUT_PHOTOS)
+            home = self._home
+            self._look(home.camera_to_world[:3, 3].numpy(), home.target.numpy(), FOV_Y)
             return
         self.stand_at(0)
 
@@ -100,6 +97,10 @@ class Eye:
             camera.look_at = target
             camera.up_direction = self._up if up is None else up
             camera.fov = fov
+
+
+def _up_of(home: HomeView) -> Float[np.ndarray, "3"]:
+    return -home.camera_to_world[:3, 1].numpy()
 
 
 def _mean_direction(directions: "list[Float[np.ndarray, '3']]") -> Float[np.ndarray, "3"]:

@@ -13,21 +13,13 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import Gaussians, matrix_to_quaternion
+from hisplat_models.home_view import home_view
 from hisplat_models.rendering.base import Renderer
 
 from .saving import PhotoCameras
 
 MEDIAN_DEPTH = 10.0
 """Display units from the first view to the scene: z-depth of the median Gaussian."""
-EXTENT_SHARE = 0.9
-"""A scene without cameras is as large as the sphere around its middle that holds this share."""
-EXTENT_ANGLE = np.radians(25.0)
-"""Half the angle under which such a scene appears in the first view."""
-
-SEEN_SHARE, SEEN_ANGLE = 0.95, np.radians(60.0)
-SEEN_FROM = 4.0
-"""A scene was seen from the origin if that share of it lies within that angle of the z axis, and
-its middle not farther than so many times its radius."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +85,9 @@ class DisplayFrame:
             ValueError: if no Gaussian lies in front of the first camera, or there is none at all.
         """
         if scene.cameras is None:
-            return _frame_of_extent(scene.gaussians)
+            home = home_view(scene.gaussians)
+            world_to_view = torch.linalg.inv(home.camera_to_world)
+            return DisplayFrame(world_to_view, MEDIAN_DEPTH / home.depth)
         world_to_view = scene.cameras.world_to_camera[0]
         depth_z = scene.gaussians.means @ world_to_view[2, :3] + world_to_view[2, 3]
         in_front = depth_z[depth_z > 0]
@@ -160,28 +154,6 @@ class DisplayPose:
     def fov_y_showing_all(self, aspect: float) -> float:
         """Vertical field of view of a window (width / height) in which the whole photo fits."""
         return max(self.fov_y, 2 * float(np.arctan(np.tan(self.fov_x / 2) / aspect)))
-
-
-def _frame_of_extent(gaussians: Gaussians) -> DisplayFrame:
-    """World axes as they are; the first view looks along z at the scene's middle.
-
-    It is the origin's if the scene was seen from there, as scenes of photos without given cameras
-    are, else a place from which all is seen.
-    """
-    if not gaussians.count:
-        raise ValueError("The scene has no Gaussians.")
-    middle = gaussians.means.median(dim=0).values
-    distance = (gaussians.means - middle).norm(dim=-1)
-    radius = distance.sort().values[int(EXTENT_SHARE * (gaussians.count - 1))].item()
-    radius = max(radius, gaussians.scales.median().item(), 1e-6)
-    depth_z = gaussians.means[:, 2]
-    seen = gaussians.means[:, :2].norm(dim=-1) < float(np.tan(SEEN_ANGLE)) * depth_z
-    if seen.float().mean() >= SEEN_SHARE and middle.norm() <= SEEN_FROM * radius:
-        return DisplayFrame(torch.eye(4).to(middle), MEDIAN_DEPTH / depth_z.median().item())
-    away = radius / np.sin(EXTENT_ANGLE)
-    world_to_view = torch.eye(4).to(middle)
-    world_to_view[:3, 3] = torch.tensor([0.0, 0.0, away]).to(middle) - middle
-    return DisplayFrame(world_to_view, MEDIAN_DEPTH / float(away))
 
 
 def _field_of_view(focal: float) -> float:

@@ -6,7 +6,8 @@ from typing import Any
 
 import viser
 
-from .eye import AXES
+from hisplat_models.home_view import AXES, UP
+
 from .paragraphs import paragraph
 from .photo_overlay import Overlaid
 from .scene import Scene
@@ -49,7 +50,7 @@ class ViewControls:
             )
             self._reset = gui.add_button("Reset view", icon=viser.Icon.HOME, color="gray")
             self._up = gui.add_dropdown(
-                "Up", tuple(AXES), initial_value="-y", visible=not photos,
+                "Up", AXES, initial_value=UP, visible=not photos,
                 hint="Which axis of the file points up",
             )  # fmt: skip
             self._fov = gui.add_slider("Field of view (°)", *FOVS, 1.0, 60.0)

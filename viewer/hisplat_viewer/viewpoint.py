@@ -10,11 +10,10 @@ from torch import Tensor
 
 from hisplat_models.cameras import Cameras
 from hisplat_models.gaussians import quaternions_to_matrices
+from hisplat_models.home_view import FAR, NEAR, intrinsics_of_view
 
 from .scene import MEDIAN_DEPTH, DisplayFrame
 
-NEAR, FAR = 0.1, 10.0
-"""Range of depths, in units of the scene's own depth."""
 SMALLEST_SIDE = 16
 """Pixels; codecs want that much."""
 
@@ -52,10 +51,7 @@ class Viewpoint:
 
 def cameras_at(viewpoints: Sequence[Viewpoint], aspect: int | float) -> Cameras:
     """Cameras of shape (viewpoint,) for pictures of ``aspect`` = width / height."""
-    intrinsics = torch.zeros(len(viewpoints), 3, 3)
-    for matrix, viewpoint in zip(intrinsics, viewpoints, strict=True):
-        focal_y = 0.5 / np.tan(viewpoint.fov_y / 2)
-        matrix[:] = torch.tensor([[focal_y / aspect, 0, 0.5], [0, focal_y, 0.5], [0, 0, 1]])
+    intrinsics = torch.stack([intrinsics_of_view(v.fov_y, aspect) for v in viewpoints])
     depth = torch.tensor([viewpoint.depth for viewpoint in viewpoints])
     poses = torch.stack([viewpoint.camera_to_world for viewpoint in viewpoints])
     return Cameras(poses.float(), intrinsics, NEAR * depth, FAR * depth)

@@ -14,7 +14,6 @@ large subnets called "inheriting exponential decay". The decay law, all numbers 
 that knowledge is forgotten after each batch (logits belong to their samples) are our choice.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -22,7 +21,6 @@ from torch import Tensor, nn
 
 from .common import WeightsOnlyStep
 from .distillation import averaged, detached
-from .groups import ChannelGroup
 from .samplers import decaying_depths, nested_depths
 from .spaces import Depths, DepthSpace
 from .task import CompressionTask
@@ -84,9 +82,17 @@ class GroupKnowledge(WeightsOnlyStep[Batch]):
         task: CompressionTask[Batch],
         settings: GroupKnowledgeSettings = GKT,
         seed: int = 0,
-        groups: Sequence[ChannelGroup] = (),
     ) -> None:
-        super().__init__(network, task, seed, groups)
+        """A chain of subnets within subnets for every batch.
+
+        Args:
+            network: Trained in place.
+            space: Depths of which subnets are drawn.
+            task: The network's work, and how far a subnet's output is from the network's.
+            settings: How chains are drawn, and who teaches whom.
+            seed: Of all that is drawn.
+        """
+        super().__init__(network, task, seed)
         self.space = space
         self.settings = settings
 
@@ -127,7 +133,7 @@ class GroupKnowledge(WeightsOnlyStep[Batch]):
         self, batch: Batch, depths: Depths, teacher: dict[str, Tensor]
     ) -> tuple[float, dict[str, Tensor]]:
         """Gradients of one subnet's loss; the loss, and what the subnet predicted."""
-        with self.space.subnet(depths).active(self.network, self.groups):
+        with self.space.subnet(depths).active(self.network, ()):
             student = self.task.predict(self.network, batch)
             distance = self._distil(teacher, student, self.settings.distillation_weight)
         return distance, detached(student.knowledge)

@@ -76,6 +76,13 @@ class S2HPruner(WeightsOnlyStep[Batch]):
     ) -> None:
         """Masks start with nearly all channels kept.
 
+        Args:
+            network: Trained in place.
+            groups: May be narrowed.
+            task: The network's work.
+            budgets: All are met.
+            settings: How soft and hard network learn of each other.
+
         Raises:
             ValueError: for a group whose channels nothing reads.
         """

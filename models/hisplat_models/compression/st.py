@@ -8,7 +8,6 @@ ST++ (arXiv 2305.02507): six subnets, smaller inputs for them, KL-, only stages 
 shortened. Source of what is called published: training script and logs of Sunshine-Ye/NIPS22-ST.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -16,7 +15,6 @@ from torch import nn
 
 from .common import WeightsOnlyStep, backward
 from .distillation import detached
-from .groups import ChannelGroup
 from .samplers import uniform_depths, uniform_share
 from .spaces import DepthSpace
 from .task import CompressionTask, Prediction
@@ -72,9 +70,17 @@ class Stimulative(WeightsOnlyStep[Batch]):
         task: CompressionTask[Batch],
         settings: StimulativeSettings = ST,
         seed: int = 0,
-        groups: Sequence[ChannelGroup] = (),
     ) -> None:
-        super().__init__(network, task, seed, groups)
+        """ST; with ``ST_PLUS_PLUS``, its space and a task of KL-, ST++.
+
+        Args:
+            network: Trained in place.
+            space: Depths of which subnets are drawn.
+            task: The network's work, and how far a subnet's output is from the network's.
+            settings: How many subnets are taught, and by whom.
+            seed: Of all that is drawn.
+        """
+        super().__init__(network, task, seed)
         self.space = space
         self.settings = settings
 
@@ -89,7 +95,7 @@ class Stimulative(WeightsOnlyStep[Batch]):
             subnet = self.space.subnet(uniform_depths(self.space, self.generator))
             share = uniform_share(self.settings.smallest_input, self.generator)
             inputs = self.task.resized(batch, share) if share < 1 else batch
-            with subnet.active(self.network, self.groups):
+            with subnet.active(self.network, ()):
                 student = self.task.predict(self.network, inputs)
                 losses.append(self._teach(teacher, student, inputs))
         return {"task": loss, "subnets": sum(losses) / len(losses)}

@@ -1,5 +1,6 @@
 """How to train: every setting, and a preset per network."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -67,6 +68,32 @@ class TrainSettings:
     where its packages or weights are missing; "required" refuses to start then."""
     losses: LossSettings = field(default_factory=LossSettings)
     """Weights of the loss terms."""
+
+    def __post_init__(self) -> None:
+        """Refuses what no run can be.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        counts = {
+            1: ("steps", "batch_size", "micro_batches", "evaluate_every", "snapshot_every"),
+            0: ("warmup_steps", "workers"),
+        }
+        for least, names in counts.items():
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and value < least:
+                    raise ValueError(f"Expected {name} of at least {least}, got {value}.")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"Expected a positive {name}, got {value}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"Expected weight_decay of at least 0, got {self.weight_decay}.")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"Expected ema_decay in [0, 1), got {self.ema_decay}.")
+        if not 0 <= self.half_size_steps <= 1:
+            raise ValueError(f"Expected half_size_steps in [0, 1], got {self.half_size_steps}.")
 
 
 TRAIN_PRESETS: dict[str, TrainSettings] = {
