@@ -23,6 +23,11 @@ everything but random leaves."""
 
 STACK_SIZE = 64
 
+LEAF_HASH = (12.9898, 78.233, 43758.5453)
+"""Makes a leaf's random number of its cell: the fraction of sin(first a + second b + …) third."""
+FACE_SHIFT = (0.37, 0.61)
+"""How far the texture of each further face of a box is shifted, in half sizes."""
+
 
 TO_LOCAL, AXES, HALF_SIZES, CUTOUT, KIND, MATERIAL, RELIEF = 0, 12, 21, 24, 28, 29, 30
 SHAPE_COLUMNS = 31
@@ -124,7 +129,8 @@ def _is_cut_out(shapes, k, x, y):
     for i in range(-1, 2):
         for j in range(-1, 2):
             a, b = math.floor(u) + i, math.floor(v) + j
-            random = math.sin(a * 12.9898 + b * 78.233 + shapes[k, CUTOUT + 1]) * 43758.5453
+            random = math.sin(a * LEAF_HASH[0] + b * LEAF_HASH[1] + shapes[k, CUTOUT + 1])
+            random *= LEAF_HASH[2]
             random -= math.floor(random)
             dx = u - a - 0.2 - 0.6 * random
             dy = v - b - 0.2 - 0.6 * ((random * 57.0) % 1.0)
@@ -394,7 +400,7 @@ def surface(shapes, reliefs, k, x, y, z):
             u, v, face = lx * s0, lz * s2, 3.0 if ly > 0 else 4.0
         elif lz < 0:
             face = 5.0
-        u, v = u + 0.37 * face * s0, v + 0.61 * face * s1
+        u, v = u + FACE_SHIFT[0] * face * s0, v + FACE_SHIFT[1] * face * s1
         nx, ny, nz = lx, ly, lz
         if kind == BOX:
             nx = lx if (face == 1.0 or face == 2.0) else 0.0
