@@ -226,7 +226,9 @@ def _hit_cell(reliefs, n, i, j, cell, ox, oy, oz, dx, dy, dz, enter, leave):
     a, b = reliefs[n, j, i], reliefs[n, j, i + 1]
     c, d = reliefs[n, j + 1, i], reliefs[n, j + 1, i + 1]
     z0, z1 = oz + enter * dz, oz + leave * dz
-    if min(z0, z1) > max(max(a, b), max(c, d)) or max(z0, z1) < min(min(a, b), min(c, d)):
+    # Plateaus cut off at the top lie where rays enter, give or take a rounding.
+    low, high = min(min(a, b), min(c, d)) - 1e-9, max(max(a, b), max(c, d)) + 1e-9
+    if min(z0, z1) > high or max(z0, z1) < low:
         return np.inf
     px, py = (ox + 1.0) / cell - i, (oy + 1.0) / cell - j
     ux, uy = dx / cell, dy / cell
