@@ -149,9 +149,7 @@ def _rays(
 
 def _picture(
     scenes: SceneBatch, rays: Bundles, spread: Float32[Tensor, " tile"], samples: int, tests: int
-) -> tuple[
-    Float32[Tensor, "tile 8 8 3"], Float32[Tensor, "tile 8 8"], Bool[Tensor, "tile 8 8"]
-]:
+) -> tuple[Float32[Tensor, "tile 8 8 3"], Float32[Tensor, "tile 8 8"], Bool[Tensor, "tile 8 8"]]:
     """Light, depth and sky of tiles."""
     hits = trace(scenes, rays, NEAREST, tests)
     light = radiance(scenes, rays, hits, spread, tests).unflatten(2, (TILE, TILE, samples))
@@ -164,4 +162,8 @@ def _picture(
     )
     depth = torch.where(is_sky, dome.view_as(depth), depth)
     shape = (TILE, TILE)
-    return light.mean(dim=-1).permute(1, 2, 3, 0), depth.unflatten(1, shape), is_sky.unflatten(1, shape)
+    return (
+        light.mean(dim=-1).permute(1, 2, 3, 0),
+        depth.unflatten(1, shape),
+        is_sky.unflatten(1, shape),
+    )

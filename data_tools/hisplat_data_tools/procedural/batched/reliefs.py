@@ -44,7 +44,7 @@ def hit_relief(
     relief = scenes.shape_reliefs[scenes.part_shapes[parts]]
     grid = Grid(scenes.relief_starts[relief], scenes.relief_sides[relief])
     first = scenes.part_cells[parts]
-    low, high = _square(scenes, grid, first)
+    low, high = _square(grid, first, scenes.part_heights[parts].T)
     enter, leave = slab_range(origins, directions, low[..., None], high[..., None])
     enter = enter.clamp(min=nearest)
     pair, ray = (enter < leave).nonzero().unbind(dim=1)
@@ -61,13 +61,12 @@ def hit_relief(
 
 
 def _square(
-    scenes: SceneBatch, grid: Grid, first: Int64[Tensor, "pair 2"]
+    grid: Grid, first: Int64[Tensor, "pair 2"], heights: Float32[Tensor, "2 pair"]
 ) -> tuple[Float32[Tensor, "3 pair"], Float32[Tensor, "3 pair"]]:
-    """Low and high corners of squares; from the ground to the top of the unit frame."""
+    """Low and high corners of squares, a little taller than they are: plateaus are flat."""
     end = torch.minimum(first + BLOCK, grid.side[:, None] - 1)
     low, high = first.T * grid.cell - 1, end.T * grid.cell - 1
-    one = torch.ones_like(low[:1])
-    return torch.cat([low, -one]), torch.cat([high, one])
+    return torch.cat([low, heights[:1] - 1e-3]), torch.cat([high, heights[1:] + 1e-3])
 
 
 def _first_crossing(
@@ -92,8 +91,8 @@ def _first_crossing(
         [grid.heights(scenes, cells[0] + i, cells[1] + j) for j in (0, 1) for i in (0, 1)]
     )
     z = place[2, :, None] + bounds * direction[2, :, None]
-    over = torch.minimum(z[:, :-1], z[:, 1:]) > corners.amax(dim=0) + 1e-6
-    under = torch.maximum(z[:, :-1], z[:, 1:]) < corners.amin(dim=0) - 1e-6
+    over = torch.minimum(z[:, :-1], z[:, 1:]) > corners.amax(dim=0) + 1e-5
+    under = torch.maximum(z[:, :-1], z[:, 1:]) < corners.amin(dim=0) - 1e-5
     n, stretch = (~(over | under)).nonzero().unbind(dim=1)
     corner = torch.stack([cells[0][n, stretch], cells[1][n, stretch]])
     triangles = _cross_triangles(

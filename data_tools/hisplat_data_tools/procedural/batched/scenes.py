@@ -36,6 +36,7 @@ class SceneBatch:
         part_boxes: High corner, then the negative of the low one.
         part_shapes: The shape of each part.
         part_cells: First column and row of a part of a height field.
+        part_heights: Its least and greatest height in the unit frame.
         part_starts: First part of each scene, and the number of all.
         heights: Reliefs one after the other, row by row.
         relief_starts: First height of each relief.
@@ -57,6 +58,7 @@ class SceneBatch:
     part_boxes: Float32[Tensor, "part 6"]
     part_shapes: Int64[Tensor, " part"]
     part_cells: Int64[Tensor, "part 2"]
+    part_heights: Float32[Tensor, "part 2"]
     part_starts: Int64[Tensor, " scenes_and_one"]
     heights: Float32[Tensor, " height"]
     relief_starts: Int64[Tensor, " relief"]
@@ -97,7 +99,7 @@ def pack(scenes: Sequence[Scene]) -> SceneBatch:
     relief = shapes[:, RELIEF].astype(np.int64)
     heights = [grid for scene in scenes for grid in scene.geometry.reliefs]
     numbers = np.where(relief < 0, -1, relief + reliefs[scene_of])
-    boxes, part_shapes, cells = _parts(shapes, numbers, heights)
+    boxes, part_shapes, cells, ranges = _parts(shapes, numbers, heights)
     axes = shapes[:, AXES : AXES + 9].reshape(-1, 3, 3)
     half_sizes = shapes[:, HALF_SIZES : HALF_SIZES + 3]
     return SceneBatch(
@@ -114,6 +116,7 @@ def pack(scenes: Sequence[Scene]) -> SceneBatch:
         part_boxes=_floats(boxes),
         part_shapes=torch.from_numpy(part_shapes),
         part_cells=torch.from_numpy(cells),
+        part_heights=_floats(ranges),
         part_starts=torch.from_numpy(np.searchsorted(part_shapes, starts)),
         heights=_floats(np.concatenate([grid.ravel() for grid in heights])),
         relief_starts=torch.from_numpy(_starts([grid.size for grid in heights])[:-1]),
@@ -140,8 +143,8 @@ def _centres(shapes: Float[np.ndarray, "shape 31"]) -> Float[np.ndarray, "shape 
 
 def _parts(
     shapes: np.ndarray, reliefs: np.ndarray, heights: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (part, 6), shapes (part) and first cells (part, 2) of all parts, by shape."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes (part, 6), shapes (part), first cells and heights (part, 2) of all parts, by shape."""
     low, high = np.full((len(shapes), 3), -1.0), np.full((len(shapes), 3), 1.0)
     flat = shapes[:, KIND] == RECTANGLE
     low[flat, 2] = high[flat, 2] = 0.0
@@ -161,7 +164,8 @@ def _parts(
     reach = np.einsum("nij,nj->ni", np.abs(axes), half_sizes * (high - low) / 2)
     # Room for the rounding of single precision.
     reach += 1e-5 + 1e-6 * np.abs(middle)
-    return np.hstack([middle + reach, reach - middle]), owners, np.concatenate(cells)
+    boxes = np.hstack([middle + reach, reach - middle])
+    return boxes, owners, np.concatenate(cells), np.stack([low[:, 2], high[:, 2]], axis=1)
 
 
 def _blocks(heights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -190,7 +190,9 @@ def _lit(
     return arriving, glints
 
 
-def _toward(light: Float32[Tensor, "8 bundle 1"], points: Vectors) -> tuple[Vectors, Values, Values]:
+def _toward(
+    light: Float32[Tensor, "8 bundle 1"], points: Vectors
+) -> tuple[Vectors, Values, Values]:
     """Unit directions to a light of each scene, how far it is, and its strength."""
     place = light[LIGHT_PLACE : LIGHT_PLACE + 3]
     way = place - points
@@ -263,7 +265,9 @@ def _dome_colour(
 ) -> Float32[Tensor, "n 3"]:
     """Linear colours of the sky where rays meet the dome."""
     t = dome_distance(sky, origins, directions)
-    x, y, z = (origins + t * directions - sky[:, SKY_CENTRE : SKY_CENTRE + 3].T) / sky[:, SKY_RADIUS]
+    x, y, z = (origins + t * directions - sky[:, SKY_CENTRE : SKY_CENTRE + 3].T) / sky[
+        :, SKY_RADIUS
+    ]
     # Looking up to a flat layer of clouds avoids the poles of a spherical map.
     stretch = sky[:, SKY_REPEATS] / (2 * (z.abs() + CLOUD_HEIGHT))
     texture = sky[:, SKY_TEXTURE].long()
