@@ -39,14 +39,18 @@ def hit_relief(
     origins: Float32[Tensor, "3 pair ray_or_one"],
     directions: Float32[Tensor, "3 pair ray"],
     nearest: float,
+    limits: Float32[Tensor, "pair ray"],
 ) -> Float32[Tensor, "pair ray"]:
-    """Parameter of the first hit after ``nearest`` within each square; inf without one."""
+    """Parameter of the first hit after ``nearest`` within each square; inf without one.
+
+    Hits after ``limits`` need not be found.
+    """
     relief = scenes.shape_reliefs[scenes.part_shapes[parts]]
     grid = Grid(scenes.relief_starts[relief], scenes.relief_sides[relief])
     first = scenes.part_cells[parts]
     low, high = _square(grid, first, scenes.part_heights[parts].T)
     enter, leave = slab_range(origins, directions, low[..., None], high[..., None])
-    enter = enter.clamp(min=nearest)
+    enter, leave = enter.clamp(min=nearest), torch.minimum(leave, limits)
     pair, ray = (enter < leave).nonzero().unbind(dim=1)
     hits = torch.full_like(enter, torch.inf)
     if len(pair) == 0:

@@ -40,12 +40,15 @@ def trace(scenes: SceneBatch, rays: Bundles, nearest: float, most_tests: int) ->
     at_once = max(most_tests // rays.limits.shape[1], 1)
     for this in KINDS:
         chosen = (kind == this).nonzero()[:, 0]
+        if this == HEIGHT_FIELD and len(chosen):
+            # The dearest come last and only up to what was met before them.
+            rays = rays.ending_at(torch.minimum(rays.limits, _parameters(best)))
         for some in chosen.split(at_once):
             hits = _hits(scenes, rays, bundle[some], part[some], this, nearest)
             # Parameter and shape in one number: the least one is the nearest shape.
             key = (_ordered(hits) << 32) | scenes.part_shapes[part[some], None]
             best.scatter_reduce_(0, bundle[some, None].expand_as(key), key, "amin")
-    parameters = (best >> 32).int().view(torch.float32)
+    parameters = _parameters(best)
     shapes = (best & 0xFFFFFFFF).masked_fill(parameters == torch.inf, -1)
     return Hits(parameters, shapes)
 
@@ -53,6 +56,10 @@ def trace(scenes: SceneBatch, rays: Bundles, nearest: float, most_tests: int) ->
 def _ordered(parameters: Float32[Tensor, "..."]) -> Int64[Tensor, "..."]:
     """The bits of positive numbers, which are ordered as the numbers are."""
     return parameters.view(torch.int32).long()
+
+
+def _parameters(keys: Int64[Tensor, "..."]) -> Float32[Tensor, "..."]:
+    return (keys >> 32).int().view(torch.float32)
 
 
 def _hits(
@@ -70,7 +77,7 @@ def _hits(
     origins = local(to_local, rays.origins[:, bundle] - centre)
     directions = local(to_local, rays.directions[:, bundle])
     if kind == HEIGHT_FIELD:
-        hits = hit_relief(scenes, part, origins, directions, nearest)
+        hits = hit_relief(scenes, part, origins, directions, nearest, rays.limits[bundle])
     else:
         hits = hit_shape(kind, origins, directions, scenes.cutouts[shape], nearest)
     return hits.masked_fill(~(hits < rays.limits[bundle]), torch.inf)
