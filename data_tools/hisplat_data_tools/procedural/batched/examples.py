@@ -1,5 +1,6 @@
 """Procedural examples made on a device: planned by worker processes, cast and taken in batches."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -12,12 +13,15 @@ from torch.utils.data import DataLoader, Dataset
 from hisplat_models.cameras import Cameras
 from hisplat_models.example import Example
 
+from ...datasets.cached import CachedDataset
 from ..dataset import RANGE_FACTORS, RANGE_QUANTILES, ProceduralDataset
 from ..plans import Plan, draw_plan
 from ..settings import ProceduralSettings
 from .cast import Views, Workload, cast
 from .photos import ShotBatch, depth_ranges, take
 from .scenes import SceneBatch, pack
+
+logger = logging.getLogger(__name__)
 
 BATCH = 32
 """Samples made at a time; enough to fill a GPU."""
@@ -190,3 +194,26 @@ def _split(examples: Example) -> Iterator[Example]:
         cameras[kind] = Cameras(*(getattr(moved, f.name).cpu() for f in fields(Cameras)))
     for n in range(len(examples.name)):
         yield Example(**{key: value[n] for key, value in (here | cameras).items()})
+
+
+def fill_cache(
+    cache: CachedDataset, device: torch.device, workers: int, rank: int = 0, world_size: int = 1
+) -> int:
+    """Makes what a cache of procedural examples lacks on a device; gives the number made.
+
+    Args:
+        cache: Of a ``ProceduralDataset``.
+        device: See ``make_examples``.
+        workers: Likewise.
+        rank: This process; of ``world_size`` of them each makes its share.
+        world_size: Processes that fill the cache at the same time.
+    """
+    assert isinstance(cache.dataset, ProceduralDataset)
+    # By index and not by place: another process may have begun.
+    lacking = [index for index in cache.missing() if index % world_size == rank]
+    examples = make_examples(cache.dataset, lacking, device, workers)
+    for done, (index, example) in enumerate(zip(lacking, examples, strict=True), 1):
+        cache.keep(index, example)
+        if done % 1000 == 0 or done == len(lacking):
+            logger.info("Made %d of %d scenes on %s.", done, len(lacking), device)
+    return len(lacking)

@@ -24,13 +24,18 @@ from ..raycast import (
 )
 
 Values = Float32[Tensor, "pair ray"]
-Local = Float32[Tensor, "3 pair ray_or_one"]
+Origins = Float32[Tensor, "3 pair ray_or_one"]
+Directions = Float32[Tensor, "3 pair ray"]
 Range = tuple[Values, Values]
 """Parameters where rays enter and leave; entered after left means missed."""
 
 
 def hit_shape(
-    kind: int, origins: Local, directions: Local, cutouts: Float64[Tensor, "pair 4"], nearest: float
+    kind: int,
+    origins: Origins,
+    directions: Directions,
+    cutouts: Float64[Tensor, "pair 4"],
+    nearest: float,
 ) -> Values:
     """Parameter of the first hit after ``nearest`` with shapes of one kind; inf without one."""
     if kind == RECTANGLE:
@@ -51,11 +56,11 @@ def nonzero(values: Tensor) -> Tensor:
 
 
 def slab_range(
-    origins: Float32[Tensor, "3 *rays"],
-    directions: Float32[Tensor, "3 *rays"],
+    origins: Float32[Tensor, "axis pair ray_or_one"],
+    directions: Float32[Tensor, "axis pair ray"],
     low: Tensor | float,
     high: Tensor | float,
-) -> tuple[Float32[Tensor, "*rays"], Float32[Tensor, "*rays"]]:
+) -> Range:
     """Where rays enter and leave the box between two corners, numbers or (3, ...) tensors."""
     inverse = 1 / nonzero(directions)
     one, other = (low - origins) * inverse, (high - origins) * inverse
@@ -69,7 +74,7 @@ def _first_after(entered_and_left: Range, nearest: float) -> Values:
 
 
 def _hit_rectangle(
-    origins: Local, directions: Local, cutouts: Float64[Tensor, "pair 4"], nearest: float
+    origins: Origins, directions: Directions, cutouts: Float64[Tensor, "pair 4"], nearest: float
 ) -> Values:
     t = -origins[2] / nonzero(directions[2])
     x = torch.addcmul(origins[0], t, directions[0])
@@ -118,7 +123,7 @@ def _is_leaf(
     return leaf
 
 
-def _ball_range(origins: Local, directions: Local) -> Range:
+def _ball_range(origins: Origins, directions: Directions) -> Range:
     a = (directions * directions).sum(dim=0)
     middle = -(origins * directions).sum(dim=0) / a
     nearest = torch.addcmul(origins, directions, middle)
@@ -126,7 +131,7 @@ def _ball_range(origins: Local, directions: Local) -> Range:
     return middle - half, middle + half
 
 
-def _cylinder_range(origins: Local, directions: Local) -> Range:
+def _cylinder_range(origins: Origins, directions: Directions) -> Range:
     flat, directions_flat = origins[:2], directions[:2]
     a = (directions_flat * directions_flat).sum(dim=0)
     middle = -(flat * directions_flat).sum(dim=0) / nonzero(a)
@@ -138,7 +143,7 @@ def _cylinder_range(origins: Local, directions: Local) -> Range:
     return torch.maximum(enter, middle - half), torch.minimum(leave, middle + half)
 
 
-def _hit_cone(origins: Local, directions: Local, nearest: float) -> Values:
+def _hit_cone(origins: Origins, directions: Directions, nearest: float) -> Values:
     """Radius at height z is (1 - z) / 2; the nearer of both nappes' hits below the tip, or base."""
     flat = directions[:2]
     a = (flat * flat).sum(dim=0)
