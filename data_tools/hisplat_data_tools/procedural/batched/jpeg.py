@@ -55,11 +55,11 @@ def through_jpeg(
     return read[:, :height, :width]
 
 
-def _halved(channel: Channel) -> Channel:
+def _halved(channel: Channel) -> Float32[Tensor, "image half_height half_width"]:
     return avg_pool2d(channel.round(), 2).round()
 
 
-def _enlarged(channel: Channel) -> Channel:
+def _enlarged(channel: Channel) -> Float32[Tensor, "image double_height double_width"]:
     """Twice the size: each value is 3/4 of the nearer and 1/4 of the farther one, both ways."""
     for axis in (1, 2):
         along = channel.movedim(axis, -1)

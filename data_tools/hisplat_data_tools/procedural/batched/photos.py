@@ -62,7 +62,7 @@ class ShotBatch:
             blur_px=_floats([one.blur_px for one in faults]),
             noise=_floats([one.noise for one in faults]),
             grain=torch.from_numpy(np.stack([one.grain for one in faults])),
-            jpeg_qualities=_floats([one.jpeg_quality or 0 for one in faults]),
+            jpeg_qualities=_floats([float(one.jpeg_quality or 0) for one in faults]),
         )
 
     def to(self, device: torch.device) -> "ShotBatch":
