@@ -228,14 +228,15 @@ def test_jpeg_loses_what_a_stored_photo_loses(quality: int):
 
 
 def test_a_cache_is_filled_with_what_it_lacks(tmp_path):
-    cache = CachedDataset(ProceduralDataset(SMALL, 5, 3), tmp_path)
+    dataset = ProceduralDataset(SMALL, 5, 3)
+    cache = CachedDataset(dataset, tmp_path / "filled")
     first = cache[1]
     assert cache.missing() == [0, 2]
     assert fill_cache(cache, CPU, workers=0, rank=0, world_size=2) == 2
     assert fill_cache(cache, CPU, workers=0, rank=1, world_size=2) == 0
     assert cache.missing() == []
     torch.testing.assert_close(cache[1].context_images, first.context_images, rtol=0, atol=0)
-    assert_close(cache[2], ProceduralDataset(SMALL, 5, 3)[2])
+    assert_close(cache[2], CachedDataset(dataset, tmp_path / "asked")[2])
     assert fill_cache(cache, CPU, workers=0) == 0
 
 
