@@ -44,32 +44,62 @@ class Bundles:
 
 
 def meetings(
-    scenes: SceneBatch, rays: Bundles
+    scenes: SceneBatch, rays: Bundles, most_pairs: int
 ) -> tuple[Int64[Tensor, " meeting"], Int64[Tensor, " meeting"]]:
     """Bundles and parts that may have something in common; every pair that has is among them.
 
+    ``most_pairs`` bounds how many pairs are looked at together.
+    """
+    counts = scenes.part_starts.diff()
+    at_once = max(most_pairs // int(counts.max()), 1)
+    intervals = _intervals(rays)
+    numbers = torch.arange(len(rays.scenes), device=rays.scenes.device)
+    found = [_met(scenes, rays.scenes, intervals, some) for some in numbers.split(at_once)]
+    bundles, parts = zip(*found, strict=True)
+    return torch.cat(bundles), torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class _Intervals:
+    """Bounds on where the rays of each bundle are.
+
     All rays of a bundle lie between its least and greatest origin and direction along each axis. At
-    parameter t they are within [o0 + t d0, o1 + t d1], which meets the part's [low, high] where
+    parameter t they are within [o0 + t d0, o1 + t d1], which meets a part's [low, high] where
     t d0 <= high - o0 and -t d1 <= o1 - low: six bounds on t, from above where its factor is
     positive, from below where it is negative.
+
+    Attributes:
+        factors: d0, then -d1.
+        constants: o0, then -o1.
+        ends: Greatest parameters.
     """
-    factors, constants, ends = _intervals(rays)
-    bundle, part = _pairs(scenes, rays.scenes)
-    slope = factors[bundle]
-    bound = (scenes.part_boxes[part] - constants[bundle]) / slope
+
+    factors: Float32[Tensor, "bundle 6"]
+    constants: Float32[Tensor, "bundle 6"]
+    ends: Float32[Tensor, " bundle"]
+
+
+def _met(
+    scenes: SceneBatch,
+    scene_of_bundle: Int64[Tensor, " bundle"],
+    intervals: _Intervals,
+    some: Int64[Tensor, " chosen"],
+) -> tuple[Int64[Tensor, " meeting"], Int64[Tensor, " meeting"]]:
+    """The meetings of some bundles."""
+    number, part = _pairs(scenes, scene_of_bundle[some])
+    bundle = some[number]
+    slope = intervals.factors[bundle]
+    bound = (scenes.part_boxes[part] - intervals.constants[bundle]) / slope
     infinity = torch.inf
     last = bound.masked_fill(slope < 0, infinity).amin(dim=1)
     first = bound.masked_fill(slope > 0, -infinity).amax(dim=1).clamp(min=0)
     # A little room, as bounds are rounded.
-    possible = (first <= last * 1.0001 + 1e-6) & (first <= ends[bundle])
+    possible = (first <= last * 1.0001 + 1e-6) & (first <= intervals.ends[bundle])
     found = possible.nonzero()[:, 0]
     return bundle[found], part[found]
 
 
-def _intervals(
-    rays: Bundles,
-) -> tuple[Float32[Tensor, "bundle 6"], Float32[Tensor, "bundle 6"], Float32[Tensor, " bundle"]]:
-    """Factors of the bounds, what their constants start from, and the farthest ends of bundles."""
+def _intervals(rays: Bundles) -> _Intervals:
     active: Bool[Tensor, "bundle ray"] = rays.limits >= 0
     infinity = torch.inf
     low_direction = rays.directions.where(active, infinity).amin(dim=2)
@@ -79,7 +109,8 @@ def _intervals(
     factors = torch.cat([low_direction, -high_direction]).T
     # A factor of zero leaves t free if its constant is positive, and nothing otherwise.
     factors = torch.where(factors.abs() < 1e-12, 1e-12, factors)
-    return factors, torch.cat([low_origin, -high_origin]).T, rays.limits.amax(dim=1)
+    constants = torch.cat([low_origin, -high_origin]).T
+    return _Intervals(factors, constants, rays.limits.amax(dim=1))
 
 
 def _pairs(

@@ -16,7 +16,8 @@ from torch import Tensor
 from ..render import FARTHEST, NEAREST, Camera, ray_offsets
 from .bundles import Bundles
 from .scenes import SceneBatch
-from .shading import dome_distance, radiance
+from .shading import radiance
+from .sky import dome_distance
 from .trace import trace
 
 TILE = 8
@@ -71,8 +72,8 @@ class Workload:
     """How much is computed at a time: more is faster on a GPU, and takes more memory.
 
     Attributes:
-        rays: Rays cast together; about 500 bytes each.
-        tests: Rays compared with a shape together; about 200 bytes each.
+        rays: Rays cast together; about 450 bytes each.
+        tests: Rays compared with a shape, or bundles with parts, together; about 200 bytes each.
     """
 
     rays: int
@@ -80,8 +81,8 @@ class Workload:
 
     @classmethod
     def for_device(cls, device: torch.device) -> "Workload":
-        """What fills a GPU, or a processor's cache."""
-        return cls(1 << 23, 1 << 24) if device.type == "cuda" else cls(1 << 17, 1 << 18)
+        """What fills a GPU, in some 4 GB of its memory, or a processor's cache."""
+        return cls(1 << 22, 1 << 23) if device.type == "cuda" else cls(1 << 17, 1 << 18)
 
 
 @torch.no_grad()

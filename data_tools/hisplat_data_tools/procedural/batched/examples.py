@@ -23,8 +23,8 @@ from .scenes import SceneBatch, pack
 
 logger = logging.getLogger(__name__)
 
-BATCH = 32
-"""Samples made at a time; enough to fill a GPU."""
+MOST_SAMPLES, MOST_PIXELS = 32, 1 << 22
+"""How many samples are made at a time at most, and pixels of all their pictures together."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +149,20 @@ def _packed(named: list[tuple[str, Plan]]) -> PlanBatch:
     return pack_plans(names, plans)
 
 
+def batch_size(settings: ProceduralSettings) -> int:
+    """Samples made at a time: fewer of large pictures."""
+    views = settings.context_views + settings.target_views
+    pixels = views * settings.height * settings.width
+    return min(max(MOST_PIXELS // pixels, 1), MOST_SAMPLES)
+
+
 def plan_batches(
     dataset: ProceduralDataset, indices: Sequence[int], workers: int, pinned: bool = False
 ) -> DataLoader[PlanBatch]:
     """Plans of items of a dataset in batches, drawn by ``workers`` processes (0: by this one)."""
     return DataLoader(
         _Plans(dataset, indices),
-        batch_size=BATCH,
+        batch_size=batch_size(dataset.settings),
         num_workers=workers,
         collate_fn=_packed,
         pin_memory=pinned,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
 from ..photo_effects import DARK_NOISE, MEDIAN_SHARE, SHOULDER, SHOULDER_WIDTH, Faults
 from ..plans import Shots
@@ -150,14 +150,15 @@ def _blurred(pictures: Pictures, deviations: Float32[Tensor, " picture"]) -> Pic
     weights = torch.exp(-0.5 * (place / deviations.clamp(min=1e-3)[:, None]) ** 2)
     weights = weights * (place.abs() <= reach[:, None])
     weights = weights / weights.sum(dim=1, keepdim=True)
-    count, height, width = pictures.shape[:3]
-    channels = pictures.permute(3, 0, 1, 2)
-    for kernel, border in (
-        (weights[:, None, None], (most, most, 0, 0)),
-        (weights[:, None, :, None], (0, 0, most, most)),
-    ):
-        channels = conv2d(pad(channels, border, "reflect"), kernel, groups=count)
-    return channels.permute(1, 2, 3, 0).reshape(count, height, width, 3)
+    for axis, border in ((1, (0, 0, 0, 0, most, most)), (2, (0, 0, most, most))):
+        sides = pad(pictures, border, "reflect")
+        # Written out, as matrix units may round to 10 bits.
+        blurred = torch.zeros_like(pictures)
+        for shift, weight in enumerate(weights.T):
+            moved = sides.narrow(axis, shift, pictures.shape[axis])
+            blurred.addcmul_(weight[:, None, None, None], moved)
+        pictures = blurred
+    return pictures
 
 
 def depth_ranges(

@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from ..render import (
-    CLOUD_HEIGHT,
     COSINE,
     DARKEST_STAIN,
     EMISSION,
@@ -33,10 +32,6 @@ from ..render import (
     SINE,
     SKY_ABOVE,
     SKY_BELOW,
-    SKY_CENTRE,
-    SKY_RADIUS,
-    SKY_REPEATS,
-    SKY_TEXTURE,
     SPECULAR,
     STAIN,
     STAIN_GAIN,
@@ -48,6 +43,7 @@ from ..render import (
 )
 from .bundles import Bundles
 from .scenes import SceneBatch
+from .sky import dome_colour
 from .surfaces import lookup, surfaces
 from .trace import Hits, trace
 
@@ -239,37 +235,5 @@ def _seen(
     origins = rays.origins.expand_as(rays.directions)[:, bundle, ray]
     directions = rays.directions[:, bundle, ray]
     sky = scenes.skies[rays.scenes[bundle]]
-    colour[:, bundle, ray] = _dome_colour(scenes, sky, origins, directions, spread[bundle]).T
+    colour[:, bundle, ray] = dome_colour(scenes, sky, origins, directions, spread[bundle]).T
     return colour
-
-
-def dome_distance(
-    sky: Float32[Tensor, "n 12"],
-    origins: Float32[Tensor, "3 n"],
-    directions: Float32[Tensor, "3 n"],
-) -> Float32[Tensor, " n"]:
-    """Ray parameters where rays from inside the dome meet it."""
-    place = origins - sky[:, SKY_CENTRE : SKY_CENTRE + 3].T
-    a = (directions * directions).sum(dim=0)
-    b = (place * directions).sum(dim=0)
-    c = (place * place).sum(dim=0) - sky[:, SKY_RADIUS] ** 2
-    return (-b + (b * b - a * c).clamp(min=0).sqrt()) / a
-
-
-def _dome_colour(
-    scenes: SceneBatch,
-    sky: Float32[Tensor, "n 12"],
-    origins: Float32[Tensor, "3 n"],
-    directions: Float32[Tensor, "3 n"],
-    spread: Float32[Tensor, " n"],
-) -> Float32[Tensor, "n 3"]:
-    """Linear colours of the sky where rays meet the dome."""
-    t = dome_distance(sky, origins, directions)
-    x, y, z = (origins + t * directions - sky[:, SKY_CENTRE : SKY_CENTRE + 3].T) / sky[
-        :, SKY_RADIUS
-    ]
-    # Looking up to a flat layer of clouds avoids the poles of a spherical map.
-    stretch = sky[:, SKY_REPEATS] / (2 * (z.abs() + CLOUD_HEIGHT))
-    texture = sky[:, SKY_TEXTURE].long()
-    colour = lookup(scenes, texture, x * stretch, y * stretch, spread * stretch)
-    return colour * colour

@@ -31,9 +31,10 @@ class Hits:
 def trace(scenes: SceneBatch, rays: Bundles, nearest: float, most_tests: int) -> Hits:
     """First hits after ``nearest`` and before the rays' ends.
 
-    ``most_tests`` bounds how many rays are compared with a shape at a time, and so memory.
+    ``most_tests`` bounds how many rays are compared with a shape at a time, and how many bundles
+    with parts, and so memory.
     """
-    bundle, part = meetings(scenes, rays)
+    bundle, part = meetings(scenes, rays, most_tests)
     kind = scenes.kinds[scenes.part_shapes[part]]
     nothing = (_ordered(torch.full_like(rays.limits, torch.inf)) << 32) | 0xFFFFFFFF
     best = nothing
