@@ -83,11 +83,12 @@ def everything() -> tuple[Scene, Camera]:
 
 
 def random_view(layout: str, seed: int = 7) -> tuple[Scene, Camera]:
-    rng, cameras = np.random.default_rng(seed), None
-    while cameras is None:
+    rng = np.random.default_rng(seed)
+    while True:
         scene = sample_scene(rng, layout, 64)
         cameras = sample_cameras(rng, scene, WIDTH / HEIGHT)
-    return scene, cameras.context[0]
+        if cameras is not None:
+            return scene, cameras.context[0]
 
 
 def drawn(scene: Scene, camera: Camera, device: torch.device = CPU) -> Renderings:

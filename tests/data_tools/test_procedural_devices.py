@@ -101,7 +101,7 @@ def test_the_stand_in_computes_and_refuses_what_a_gpu_refuses():
         assert numbers.cpu().tolist() == [0, 5, 7]
         assert int((numbers * torch.tensor(2)).max()) == 14
         with pytest.raises(RuntimeError, match="two devices"):
-            numbers + torch.arange(3)
+            numbers.add(torch.arange(3))
         with pytest.raises(RuntimeError, match="two devices"):
             torch.arange(3)[numbers > 0]
         with pytest.raises((TypeError, RuntimeError), match="numpy"):

@@ -109,7 +109,8 @@ def photograph(
     if faults is None:
         return develop(radiance, exposure)
     if faults.vignetting:
-        radiance = radiance * _vignette(*radiance.shape[:2], faults.vignetting) ** faults.strength
+        height, width = radiance.shape[:2]
+        radiance = radiance * _vignette(height, width, faults.vignetting) ** faults.strength
     picture = develop(radiance, exposure)
     if faults.blur_px:
         picture = cv2.GaussianBlur(picture, (0, 0), faults.blur_px)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,8 +159,8 @@ def batch_size(settings: ProceduralSettings) -> int:
 
 def plan_batches(
     dataset: ProceduralDataset, indices: Sequence[int], workers: int, pinned: bool = False
-) -> DataLoader[PlanBatch]:
-    """Plans of items of a dataset in batches, drawn by ``workers`` processes (0: by this one)."""
+) -> DataLoader[Any]:
+    """``PlanBatch``es: plans of items of a dataset in batches, drawn by ``workers`` processes (0: by this one)."""
     return DataLoader(
         _Plans(dataset, indices),
         batch_size=batch_size(dataset.settings),
@@ -190,17 +191,16 @@ def make_examples(
 
 def _split(examples: Example) -> Iterator[Example]:
     """The examples of a batch on the CPU."""
-    here = {
-        f.name: value.cpu() if isinstance(value, Tensor) else value
-        for f in fields(Example)
-        if not isinstance(value := getattr(examples, f.name), Cameras)
-    }
-    cameras = {}
-    for kind in ("context_cameras", "target_cameras"):
-        moved: Cameras = getattr(examples, kind)
-        cameras[kind] = Cameras(*(getattr(moved, f.name).cpu() for f in fields(Cameras)))
+    here: dict[str, Any] = {f.name: _on_cpu(getattr(examples, f.name)) for f in fields(Example)}
     for n in range(len(examples.name)):
-        yield Example(**{key: value[n] for key, value in (here | cameras).items()})
+        yield Example(**{key: value[n] for key, value in here.items()})
+
+
+def _on_cpu(value: Any) -> Any:
+    """A tensor, or cameras, on the CPU; names as they are."""
+    if isinstance(value, Cameras):
+        return Cameras(*(getattr(value, f.name).cpu() for f in fields(Cameras)))
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def fill_cache(

@@ -45,7 +45,9 @@ def through_jpeg(
     # Whole blocks of both resolutions.
     levels = pad(levels, (0, -width % 16, 0, -height % 16), "replicate")
     # Written out, as matrix units may round to 10 bits.
-    luma, blue, red = (sum(factor * levels[:, c] for c, factor in enumerate(row)) for row in TO_YCC)
+    luma, blue, red = (
+        row[0] * levels[:, 0] + row[1] * levels[:, 1] + row[2] * levels[:, 2] for row in TO_YCC
+    )
     luma = _quantised(torch.round(luma) - 128, LUMA_TABLE, qualities) + 128
     blue, red = (
         _enlarged(_quantised(_halved(channel), CHROMA_TABLE, qualities)) for channel in (blue, red)

@@ -120,7 +120,7 @@ def develop(
 def _photographs(
     light: Pictures, exposures: Float32[Tensor, "picture 3"], shots: ShotBatch
 ) -> Pictures:
-    kept = 1 - shots.vignetting[:, None, None, None] * _squared_radius(*light.shape[1:3], light)
+    kept = 1 - shots.vignetting[:, None, None, None] * _squared_radius(light)
     light = light * kept ** shots.strengths[:, None, None, None]
     pictures = develop(light, exposures[:, None, None])
     pictures = _blurred(pictures, shots.blur_px)
@@ -132,10 +132,11 @@ def _photographs(
     return pictures.clamp(0, 1)
 
 
-def _squared_radius(height: int, width: int, like: Tensor) -> Float32[Tensor, "height width 1"]:
+def _squared_radius(light: Pictures) -> Float32[Tensor, "height width 1"]:
     """Squared distance from the middle, 1 in the corners."""
-    y = (torch.arange(height, device=like.device)[:, None] + 0.5) / width - 0.5 * height / width
-    x = (torch.arange(width, device=like.device)[None] + 0.5) / width - 0.5
+    height, width, device = light.shape[1], light.shape[2], light.device
+    y = (torch.arange(height, device=device)[:, None] + 0.5) / width - 0.5 * height / width
+    x = (torch.arange(width, device=device)[None] + 0.5) / width - 0.5
     return ((x * x + y * y) / (0.25 + 0.25 * (height / width) ** 2))[..., None]
 
 

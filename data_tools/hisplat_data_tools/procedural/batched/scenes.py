@@ -151,11 +151,11 @@ def _parts(
     lows, highs, cells = [], [], []
     for n in range(len(shapes)):
         if shapes[n, KIND] == HEIGHT_FIELD:
-            block_low, block_high, block_cells = _blocks(heights[reliefs[n]])
-            lows.append(block_low), highs.append(block_high), cells.append(block_cells)
+            block = _blocks(heights[reliefs[n]])
         else:
-            lows.append(low[n : n + 1]), highs.append(high[n : n + 1])
-            cells.append(np.zeros((1, 2), np.int64))
+            block = low[n : n + 1], high[n : n + 1], np.zeros((1, 2), np.int64)
+        for one, parts in zip(block, (lows, highs, cells), strict=True):
+            parts.append(one)
     owners = np.repeat(np.arange(len(shapes)), [len(block) for block in cells])
     low, high = np.concatenate(lows), np.concatenate(highs)
     half_sizes = shapes[owners, HALF_SIZES : HALF_SIZES + 3]
