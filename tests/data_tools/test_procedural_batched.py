@@ -21,7 +21,7 @@ from hisplat_data_tools.procedural import (
 )
 from hisplat_data_tools.procedural.batched import reliefs, shading, shapes, trace
 from hisplat_data_tools.procedural.batched.cast import Renderings, Views, Workload, cast
-from hisplat_data_tools.procedural.batched.examples import fill_cache, make_examples
+from hisplat_data_tools.procedural.batched.examples import batch_size, fill_cache, make_examples
 from hisplat_data_tools.procedural.batched.jpeg import through_jpeg
 from hisplat_data_tools.procedural.batched.scenes import pack
 from hisplat_data_tools.procedural.furniture import add_leaves
@@ -215,6 +215,11 @@ def test_examples_do_not_depend_on_the_batch_or_on_workers():
     together = list(make_examples(dataset, [2, 3], CPU, workers=1))
     for one, other in zip(alone, together, strict=True):
         torch.testing.assert_close(one.context_images, other.context_images, rtol=1e-5, atol=1e-5)
+
+
+def test_large_pictures_are_made_fewer_at_a_time():
+    sizes = [ProceduralSettings(height=height, width=height) for height in (128, 512, 2048)]
+    assert [batch_size(settings) for settings in sizes] == [32, 3, 1]
 
 
 @pytest.mark.parametrize("quality", [97, 80, 65, 30])

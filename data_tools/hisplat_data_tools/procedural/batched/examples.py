@@ -140,9 +140,8 @@ class _Plans(Dataset[tuple[str, Plan]]):
 
     def __getitem__(self, number: int) -> tuple[str, Plan]:
         index = self.indices[number]
-        return self.dataset.name(index), draw_plan(
-            self.dataset.random(index), self.dataset.settings
-        )
+        plan = draw_plan(self.dataset.random(index), self.dataset.settings)
+        return self.dataset.name(index), plan
 
 
 def _packed(named: list[tuple[str, Plan]]) -> PlanBatch:
@@ -159,9 +158,9 @@ def batch_size(settings: ProceduralSettings) -> int:
 
 def plan_batches(
     dataset: ProceduralDataset, indices: Sequence[int], workers: int, pinned: bool = False
-) -> DataLoader[Any]:
-    """``PlanBatch``es: plans of items of a dataset in batches, drawn by ``workers`` processes (0: by this one)."""
-    return DataLoader(
+) -> Iterator[PlanBatch]:
+    """Plans of items of a dataset in batches, drawn by ``workers`` processes (0: by this one)."""
+    yield from DataLoader(
         _Plans(dataset, indices),
         batch_size=batch_size(dataset.settings),
         num_workers=workers,
@@ -182,7 +181,7 @@ def make_examples(
         dataset: What items to make.
         indices: Which of them.
         device: Where to cast rays and take photos; the examples come back to the CPU.
-        workers: Processes that plan scenes; one plans a few dozen a second.
+        workers: Processes that plan scenes; one plans about ten a second.
     """
     pinned = device.type == "cuda"
     for plans in plan_batches(dataset, indices, workers, pinned):
