@@ -12,6 +12,9 @@ from .reliefs import hit_relief
 from .scenes import SceneBatch
 from .shapes import hit_shape
 
+SQUARE_TESTS = 8
+"""A ray compared with a square of a height field takes the memory of so many with another shape."""
+
 KINDS = (RECTANGLE, BOX, ELLIPSOID, CYLINDER, CONE, HEIGHT_FIELD)
 
 
@@ -38,13 +41,14 @@ def trace(scenes: SceneBatch, rays: Bundles, nearest: float, most_tests: int) ->
     kind = scenes.kinds[scenes.part_shapes[part]]
     nothing = (_ordered(torch.full_like(rays.limits, torch.inf)) << 32) | 0xFFFFFFFF
     best = nothing
-    at_once = max(most_tests // rays.limits.shape[1], 1)
+    at_once = most_tests // rays.limits.shape[1]
     for this in KINDS:
         chosen = (kind == this).nonzero()[:, 0]
         if this == HEIGHT_FIELD and len(chosen):
             # The dearest come last and only up to what was met before them.
             rays = rays.ending_at(torch.minimum(rays.limits, _parameters(best)))
-        for some in chosen.split(at_once):
+            at_once //= SQUARE_TESTS
+        for some in chosen.split(max(at_once, 1)):
             hits = _hits(scenes, rays, bundle[some], part[some], this, nearest)
             # Parameter and shape in one number: the least one is the nearest shape.
             key = (_ordered(hits) << 32) | scenes.part_shapes[part[some], None]
