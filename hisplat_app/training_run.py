@@ -7,6 +7,7 @@ engine for several.
 """
 
 import logging
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +23,7 @@ from hisplat_models.initial_weights import load_dinov2, load_unimatch
 from hisplat_models.network import HiSplat
 from hisplat_models.training import (
     TRAIN_PRESETS,
+    Engine,
     Trainer,
     TrainProgress,
     TrainSettings,
@@ -31,7 +33,7 @@ from hisplat_models.training.feed import ExampleDataset
 
 from . import __version__
 from .commands.paths import check_folder_out
-from .machine import machine
+from .machine import available_cores, machine
 from .option_bounds import check_least
 
 if TYPE_CHECKING:
@@ -90,6 +92,9 @@ class TrainingRun:
     """Folder that keeps procedural scenes; by default RUN_DIR/cache."""
     data_seed: int = 1
     """Seed of procedural scenes."""
+    scenes_on: Literal["auto", "cpu", "cuda"] = "auto"
+    """What makes procedural scenes: a GPU makes all of them before training begins, processors each
+    when it is needed first; auto: a GPU if training is on one."""
     init: str | None = None
     """Weights to start from (a bundled name or a file); by default the untrained preset."""
     dinov2: Path | None = None
@@ -119,6 +124,7 @@ class TrainingRun:
             torch.manual_seed(self.train.seed)
             model = self._model(config).to(engine.device)
             train, held_back = self.datasets(config)
+            self._fill_caches(engine, train, held_back)
             trainer = Trainer(
                 model,
                 train,
@@ -202,6 +208,10 @@ class TrainingRun:
             )
         if config.vit is None and self.dinov2 is not None:
             raise ValueError("--dinov2: this network has no ViT.")
+        if self.scenes_on == "cuda" and self.data != "procedural":
+            raise ValueError(f"--scenes-on cuda: --data {self.data} makes no scenes.")
+        if self.scenes_on == "cuda" and not torch.cuda.is_available():
+            raise ValueError("There is no CUDA device here; pass --scenes-on cpu.")
         if self.root is not None and self.data == "procedural":
             raise ValueError("--root: say with --data what is in it.")
 
@@ -248,6 +258,22 @@ class TrainingRun:
         views = "" if self.context_views == 2 else f"-{self.context_views}views"
         name = f"{part}-{self.width}x{self.height}-{self.targets}{views}-seed{seed}"
         return CachedDataset(ProceduralDataset(settings, seed, length), root / name)
+
+    def _fill_caches(self, engine: Engine, *datasets: ExampleDataset | None) -> None:
+        """Makes the procedural scenes that are missing on a GPU, if they are to be made there."""
+        with_gpu = self.scenes_on == "cuda" or engine.device.type == "cuda"
+        if self.data != "procedural" or self.scenes_on == "cpu" or not with_gpu:
+            return
+        from hisplat_data_tools.datasets.cached import CachedDataset
+        from hisplat_data_tools.procedural.batched.examples import fill_cache
+
+        device = engine.device if engine.device.type == "cuda" else torch.device("cuda")
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        workers = max((available_cores() or 1) // processes - 1, 1)
+        for dataset in datasets:
+            assert isinstance(dataset, CachedDataset)
+            fill_cache(dataset, device, workers, engine.rank, engine.world_size)
+        engine.wait()
 
     def _scenes(
         self, root: Path, split: Literal["train", "test"], config: HiSplatConfig

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from PIL import Image
 from hisplat_app.cli import main
 from hisplat_app.train import Train, TrainPublished
 from hisplat_app.training_run import TrainingRun
+from hisplat_data_tools.datasets.cached import CachedDataset
+from hisplat_data_tools.procedural.batched import examples
+from hisplat_data_tools.procedural.batched.examples import fill_cache
 from hisplat_models.checkpoints import load_model
 from hisplat_models.config import PRESETS
-from hisplat_models.training import TRAIN_PRESETS
+from hisplat_models.training import TRAIN_PRESETS, Engine
 
 SMALL = ["--examples", "2", "--validation-examples", "1", "--width", "64", "--height", "48"]
 SMALL += ["--targets", "1", "--batch-size", "2", "--evaluate-every", "2", "--workers", "0"]
@@ -45,6 +49,55 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, capsys: pytest.C
     arguments = ["train", "--run-dir", str(tmp_path), "--init", str(tmp_path / "none.safetensors")]
     assert main(arguments) == 2
     assert "none.safetensors" in "".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "There is no CUDA device here; pass --scenes-on cpu."),
+        (["--data", "re10k"], "--data re10k makes no scenes."),
+    ],
+)
+def test_scenes_are_not_made_on_a_gpu_that_cannot_make_them(
+    arguments: list[str],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    run_dir = tmp_path / "run"
+    assert main(["train", "--run-dir", str(run_dir), "--scenes-on", "cuda", *arguments]) == 2
+    assert complaint in " ".join(capsys.readouterr().err.split())
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("scenes_on", "training_on", "are_made"),
+    [("auto", "cpu", False), ("auto", "cuda", True), ("cuda", "cpu", True), ("cpu", "cuda", False)],
+)
+def test_a_gpu_makes_all_scenes_before_training(
+    scenes_on: Literal["auto", "cpu", "cuda"],
+    training_on: str,
+    are_made: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    devices = []
+
+    def fill(cache: CachedDataset, device: torch.device, workers: int, rank: int, size: int):
+        devices.append(device.type)
+        return fill_cache(cache, torch.device("cpu"), 0, rank, size)
+
+    monkeypatch.setattr(examples, "fill_cache", fill)
+    run = TrainingRun(
+        tmp_path, width=64, height=48, examples=2, validation_examples=1, scenes_on=scenes_on
+    )
+    datasets = run.datasets(run.network())
+    run._fill_caches(Engine(torch.device(training_on)), *datasets)
+    lacking = [cache.missing() for cache in datasets if isinstance(cache, CachedDataset)]
+    assert lacking == ([[], []] if are_made else [[0, 1], [0]])
+    assert devices == (["cuda", "cuda"] if are_made else [])
 
 
 @pytest.mark.parametrize("arguments", [["--preset", "hisplat"], ["--preset=hisplat"]])

@@ -213,12 +213,12 @@ def test_photos_overlap_as_asked_and_baselines_fill_the_range() -> None:
     baselines = []
     for index in range(10):
         sample = make_sample(np.random.default_rng([4, index]), SMALL)
-        first, second = sample.cameras.context
-        depths = [render_depth(sample.scene, camera, 64, 96)[0] for camera in (first, second)]
+        first, second = sample.plan.cameras.context
+        depths = [render_depth(sample.plan.scene, camera, 64, 96)[0] for camera in (first, second)]
         shared = covisible(depths[0], first, depths[1], second, 0.08).mean()
         assert shared > 0.33
-        assert sample.cameras.covisibility >= 0.4
-        baselines.append(sample.cameras.baseline)
+        assert sample.plan.cameras.covisibility >= 0.4
+        baselines.append(sample.plan.cameras.baseline)
     assert min(baselines) >= 0.03
     assert max(baselines) <= 0.6
     assert max(baselines) > 3 * min(baselines)

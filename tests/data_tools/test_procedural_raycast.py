@@ -147,6 +147,16 @@ def test_a_relief_is_hit_where_the_ray_first_goes_below_it() -> None:
             assert t == pytest.approx(times[below[0]], abs=1e-3)
 
 
+def test_plateaus_at_the_top_of_a_relief_have_no_holes() -> None:
+    build = builder()
+    build.add(HEIGHT_FIELD, (0.3, -0.2, 0.1), (16, 16, 1.23), 0, relief=np.ones((65, 65)))
+    geometry, rng = geometry_of(build), np.random.default_rng(4)
+    for _ in range(300):
+        origin, place = rng.uniform([-9, -9, 2], [9, 9, 5]), [*rng.uniform(-9, 9, 2), 1.33]
+        t, _ = cast(geometry, origin, place - origin)
+        assert t == pytest.approx(1.0, abs=1e-9)
+
+
 def test_rays_pass_through_the_gaps_between_bars() -> None:
     build = builder()
     build.add(RECTANGLE, np.zeros(3), (1, 1, 1), 0, cutout=(BARS, 4, 1, 0.5))

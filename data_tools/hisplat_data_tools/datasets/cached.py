@@ -41,7 +41,7 @@ class CachedDataset:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Example:
-        path = self.folder / f"{index:06d}.npz"
+        path = self._path(index)
         if not path.is_file():
             _write(path, self.dataset[index])
         try:
@@ -50,6 +50,17 @@ class CachedDataset:
             raise ValueError(
                 f"Cannot read the cached example {path}: {error}; delete it."
             ) from error
+
+    def missing(self) -> list[int]:
+        """The examples that haven't been made yet."""
+        return [index for index in range(len(self)) if not self._path(index).is_file()]
+
+    def keep(self, index: int, example: Example) -> None:
+        """Keeps an example, on the CPU, that was made elsewhere."""
+        _write(self._path(index), example)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:06d}.npz"
 
 
 def _write(path: Path, example: Example) -> None:

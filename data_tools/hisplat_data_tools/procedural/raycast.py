@@ -23,6 +23,11 @@ everything but random leaves."""
 
 STACK_SIZE = 64
 
+LEAF_HASH = (12.9898, 78.233, 43758.5453)
+"""Makes a leaf's random number of its cell: the fraction of sin(first a + second b + …) third."""
+FACE_SHIFT = (0.37, 0.61)
+"""How far the texture of each further face of a box is shifted, in half sizes."""
+
 
 TO_LOCAL, AXES, HALF_SIZES, CUTOUT, KIND, MATERIAL, RELIEF = 0, 12, 21, 24, 28, 29, 30
 SHAPE_COLUMNS = 31
@@ -124,7 +129,8 @@ def _is_cut_out(shapes, k, x, y):
     for i in range(-1, 2):
         for j in range(-1, 2):
             a, b = math.floor(u) + i, math.floor(v) + j
-            random = math.sin(a * 12.9898 + b * 78.233 + shapes[k, CUTOUT + 1]) * 43758.5453
+            random = math.sin(a * LEAF_HASH[0] + b * LEAF_HASH[1] + shapes[k, CUTOUT + 1])
+            random *= LEAF_HASH[2]
             random -= math.floor(random)
             dx = u - a - 0.2 - 0.6 * random
             dy = v - b - 0.2 - 0.6 * ((random * 57.0) % 1.0)
@@ -220,7 +226,9 @@ def _hit_cell(reliefs, n, i, j, cell, ox, oy, oz, dx, dy, dz, enter, leave):
     a, b = reliefs[n, j, i], reliefs[n, j, i + 1]
     c, d = reliefs[n, j + 1, i], reliefs[n, j + 1, i + 1]
     z0, z1 = oz + enter * dz, oz + leave * dz
-    if min(z0, z1) > max(max(a, b), max(c, d)) or max(z0, z1) < min(min(a, b), min(c, d)):
+    # Plateaus cut off at the top lie where rays enter, give or take a rounding.
+    low, high = min(min(a, b), min(c, d)) - 1e-9, max(max(a, b), max(c, d)) + 1e-9
+    if min(z0, z1) > high or max(z0, z1) < low:
         return np.inf
     px, py = (ox + 1.0) / cell - i, (oy + 1.0) / cell - j
     ux, uy = dx / cell, dy / cell
@@ -394,7 +402,7 @@ def surface(shapes, reliefs, k, x, y, z):
             u, v, face = lx * s0, lz * s2, 3.0 if ly > 0 else 4.0
         elif lz < 0:
             face = 5.0
-        u, v = u + 0.37 * face * s0, v + 0.61 * face * s1
+        u, v = u + FACE_SHIFT[0] * face * s0, v + FACE_SHIFT[1] * face * s1
         nx, ny, nz = lx, ly, lz
         if kind == BOX:
             nx = lx if (face == 1.0 or face == 2.0) else 0.0

@@ -13,6 +13,29 @@ from .textures import lookup
 
 TEXTURE, REPEATS_U, REPEATS_V, COSINE, SINE, OFFSET_U, OFFSET_V = range(7)
 STAIN, STAIN_REPEATS, STAIN_STRENGTH, SPECULAR, GLOSS, MIRROR, EMISSION, TINT = range(7, 15)
+"""Columns of the material table, ``MATERIAL_FIELDS``."""
+LIGHT_KIND, LIGHT_PLACE, LIGHT_COLOUR, LIGHT_REACH = 0, 1, 4, 7
+"""First columns of the table of lights."""
+SKY_ABOVE, SKY_BELOW, SKY_CENTRE, SKY_RADIUS, SKY_TEXTURE, SKY_REPEATS = 0, 3, 6, 9, 10, 11
+"""First places in the description of the sky."""
+
+NEAREST, FARTHEST, NEAREST_BLOCKER = 1e-4, 1e6, 1e-6
+"""Ray parameters between which surfaces are seen, and from which on they cast shadows."""
+LIFT = 1e-4
+"""How far from the surface shadows and reflections begin, as a share of its distance."""
+LEAST_FACING = 0.03
+"""Least cosine that a texture's footprint is stretched by."""
+CLOUD_HEIGHT = 0.35
+"""Makes the flat layer of clouds end before the horizon."""
+STAIN_TURN = (0.83, 0.56)
+"""Cosine and sine, about, of the angle between a texture and its stain."""
+STAIN_GAIN, DARKEST_STAIN = 0.7, 0.05
+LAMP_GAIN, LAMP_CORE = 1.3, 0.3
+"""A lamp's light falls off with the squared distance plus a core, as a share of its reach."""
+GLOSS_GAIN = 0.05
+GRAZING_MIRROR = 0.6
+"""How much of the light that a mirroring surface does not reflect anyway it reflects at grazing
+angles."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +83,7 @@ def _dome_colour(texels, sky, ox, oy, oz, dx, dy, dz, spread):
     x, y = (ox + t * dx - sky[6]) / sky[9], (oy + t * dy - sky[7]) / sky[9]
     z = (oz + t * dz - sky[8]) / sky[9]
     # Looking up to a flat layer of clouds avoids the poles of a spherical map.
-    stretch = sky[11] / (2.0 * (abs(z) + 0.35))
+    stretch = sky[11] / (2.0 * (abs(z) + CLOUD_HEIGHT))
     r, g, b = lookup(
         texels,
         int(sky[10]),
@@ -90,12 +113,12 @@ def _albedo(rows, texels, m, u, v, footprint):
         sr, sg, sb = lookup(
             texels,
             int(rows[m, STAIN]),
-            (0.83 * u + 0.56 * v) * repeats,
-            (0.83 * v - 0.56 * u) * repeats,
+            (STAIN_TURN[0] * u + STAIN_TURN[1] * v) * repeats,
+            (STAIN_TURN[0] * v - STAIN_TURN[1] * u) * repeats,
             footprint * repeats,
         )
-        shade = 1.0 + rows[m, STAIN_STRENGTH] * (0.7 * (sr + sg + sb) - 1.0)
-        shade = max(shade, 0.05)
+        shade = 1.0 + rows[m, STAIN_STRENGTH] * (STAIN_GAIN * (sr + sg + sb) - 1.0)
+        shade = max(shade, DARKEST_STAIN)
         r, g, b = r * shade, g * shade, b * shade
     return r, g, b
 
@@ -130,7 +153,7 @@ def _shade(
         nx, ny, nz, facing = -nx, -ny, -nz, -facing
     m = int(shapes[k, MATERIAL])
     # Between the footprint's short and long side: blurred little, and aliased little.
-    footprint = spread * t / math.sqrt(max(-facing, 0.03))
+    footprint = spread * t / math.sqrt(max(-facing, LEAST_FACING))
     r, g, b = _albedo(rows, texels, m, u, v, footprint)
 
     up = 0.5 + 0.5 * nz
@@ -138,26 +161,38 @@ def _shade(
     light_g = sky[4] + up * (sky[1] - sky[4])
     light_b = sky[5] + up * (sky[2] - sky[5])
     glint_r = glint_g = glint_b = 0.0
-    offset = 1e-4 * t * length
+    offset = LIFT * t * length
     px, py, pz = x + offset * nx, y + offset * ny, z + offset * nz
     for n in range(lights.shape[0]):
-        lx, ly, lz, reach, strength = lights[n, 1], lights[n, 2], lights[n, 3], 1e6, 1.0
+        lx, ly, lz, reach, strength = lights[n, 1], lights[n, 2], lights[n, 3], FARTHEST, 1.0
         if lights[n, 0] == 1.0:
             lx, ly, lz = lx - px, ly - py, lz - pz
             distance = math.sqrt(lx * lx + ly * ly + lz * lz)
             lx, ly, lz, reach = lx / distance, ly / distance, lz / distance, distance
             strength = (
-                1.3
+                LAMP_GAIN
                 * lights[n, 7]
                 * lights[n, 7]
-                / (distance * distance + 0.3 * lights[n, 7] * lights[n, 7])
+                / (distance * distance + LAMP_CORE * lights[n, 7] * lights[n, 7])
             )
         cosine = nx * lx + ny * ly + nz * lz
         if cosine <= 0.0:
             continue
         if shadows:
             _, blocker = trace(
-                shapes, nodes, reliefs, px, py, pz, lx, ly, lz, 1e-6, reach, True, stack
+                shapes,
+                nodes,
+                reliefs,
+                px,
+                py,
+                pz,
+                lx,
+                ly,
+                lz,
+                NEAREST_BLOCKER,
+                reach,
+                True,
+                stack,
             )
             if blocker >= 0:
                 continue
@@ -168,7 +203,7 @@ def _shade(
             hx, hy, hz = lx - dx / length, ly - dy / length, lz - dz / length
             norm = math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
             lobe = max(0.0, (nx * hx + ny * hy + nz * hz) / norm) ** rows[m, GLOSS]
-            lobe *= strength * rows[m, SPECULAR] * (1.0 + 0.05 * rows[m, GLOSS])
+            lobe *= strength * rows[m, SPECULAR] * (1.0 + GLOSS_GAIN * rows[m, GLOSS])
             glint_r, glint_g = glint_r + lobe * lights[n, 4], glint_g + lobe * lights[n, 5]
             glint_b += lobe * lights[n, 6]
     glow = rows[m, EMISSION]
@@ -179,7 +214,7 @@ def _shade(
     )
     mirror = 0.0
     if rows[m, MIRROR] > 0.0:
-        mirror = rows[m, MIRROR] + (1 - rows[m, MIRROR]) * 0.6 * (1 + facing) ** 5
+        mirror = rows[m, MIRROR] + (1 - rows[m, MIRROR]) * GRAZING_MIRROR * (1 + facing) ** 5
     turn = -2.0 * facing * length
     return r, g, b, mirror, dx + turn * nx, dy + turn * ny, dz + turn * nz, px, py, pz
 
@@ -189,7 +224,7 @@ def _radiance(
     shapes, nodes, reliefs, rows, texels, lights, sky, ox, oy, oz, dx, dy, dz, spread, stack
 ):
     """Linear light arriving along a ray, with at most one mirror reflection."""
-    t, k = trace(shapes, nodes, reliefs, ox, oy, oz, dx, dy, dz, 1e-4, 1e6, False, stack)
+    t, k = trace(shapes, nodes, reliefs, ox, oy, oz, dx, dy, dz, NEAREST, FARTHEST, False, stack)
     if k < 0:
         return _dome_colour(texels, sky, ox, oy, oz, dx, dy, dz, spread)
     r, g, b, mirror, rx, ry, rz, px, py, pz = _shade(
@@ -213,7 +248,9 @@ def _radiance(
         stack,
     )
     if mirror > 0.0:
-        t2, k2 = trace(shapes, nodes, reliefs, px, py, pz, rx, ry, rz, 1e-4, 1e6, False, stack)
+        t2, k2 = trace(
+            shapes, nodes, reliefs, px, py, pz, rx, ry, rz, NEAREST, FARTHEST, False, stack
+        )
         if k2 < 0:
             r2, g2, b2 = _dome_colour(texels, sky, px, py, pz, rx, ry, rz, spread)
         else:
@@ -297,7 +334,9 @@ def _depth(geometry, sky, pose, focal_and_centre, depth, is_sky):
             dx = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]
             dy = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]
             dz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]
-            t, k = trace(shapes, nodes, reliefs, ox, oy, oz, dx, dy, dz, 1e-4, 1e6, False, stack)
+            t, k = trace(
+                shapes, nodes, reliefs, ox, oy, oz, dx, dy, dz, NEAREST, FARTHEST, False, stack
+            )
             if k < 0:
                 t = _dome_distance(sky, ox, oy, oz, dx, dy, dz)
             depth[row, column] = t

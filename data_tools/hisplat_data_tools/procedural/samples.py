@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import tyro
 
-from .dataset import ProceduralSettings, Sample, make_sample
+from .dataset import Sample, make_sample
+from .settings import ProceduralSettings
 
 
 def _depth_picture(depth: np.ndarray) -> np.ndarray:

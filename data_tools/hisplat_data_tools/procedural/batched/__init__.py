@@ -1,0 +1,1 @@
+"""Procedural scenes for a GPU: many at once, in torch alone; any device, the same pictures."""
