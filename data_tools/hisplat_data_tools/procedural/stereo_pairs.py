@@ -9,7 +9,7 @@ import torch
 from ..datasets.stereo import StereoFolder
 from .dataset import ProceduralSettings
 from .layouts import sample_layout, sample_scene
-from .photo_effects import photograph, sample_exposure, vary_exposure
+from .photo_effects import Exposure, draw_faults, draw_metering, draw_tint, photograph
 from .render import Camera, Rendering, render, render_depth
 from .scene import Scene
 from .views import covisible, sample_cameras
@@ -96,10 +96,11 @@ def _photos(
 ) -> torch.Tensor:
     """Both views with the faults of photos, (2, 3, H, W)."""
     strength = settings.photo_effects
-    first = sample_exposure(rng, views[0].radiance)
-    exposures = (first, vary_exposure(rng, first, strength))
-    photos = [
-        photograph(rng, view.radiance, exposure, strength)
-        for view, exposure in zip(views, exposures, strict=True)
-    ]
+    first = draw_metering(rng).exposure(views[0].radiance)
+    exposures = (first, Exposure(first.gains * draw_tint(rng, strength)))
+    photos = []
+    for view, exposure in zip(views, exposures, strict=True):
+        size = settings.height, settings.width
+        faults = draw_faults(rng, *size, strength) if strength > 0 else None
+        photos.append(photograph(view.radiance, exposure, faults))
     return torch.from_numpy(np.ascontiguousarray(np.stack(photos).transpose(0, 3, 1, 2)))
