@@ -45,7 +45,7 @@ class Options:
     start: str | None = None
     """Trained weights (a bundled name or a file) to start from instead of zero residuals."""
     seeds: tuple[int, ...] = (1, 2, 3)
-    """Seeds of the runs."""
+    """Seeds of the runs; none (``--seeds`` alone) for the scores of the trained weights only."""
     steps: int = 300
     """Steps of each run."""
     examples: int = 150
@@ -59,6 +59,7 @@ def main(options: Options) -> None:
         pairs = prepare(CurveOptions(data=options.data, output=options.output))
     trained = trained_scores(options, pairs) if pairs else {}
     results: list[dict[str, Any]] = []
+    write(options, {"runs": results, **trained})
     for seed in options.seeds:
         for name, parts in LEFT_OUT.items():
             folder = options.work / f"without-{name.replace(' ', '-')}-{seed}"
