@@ -63,7 +63,7 @@ def expected_psnr(signs: Signs) -> float:
     """
     if signs.mismatch is None:
         return signs.cross_psnr - 1.5
-    return 29.0 + 0.75 * signs.cross_psnr - 32.0 * signs.mismatch
+    return 30.0 + 0.75 * signs.cross_psnr - 32.0 * signs.mismatch
 
 
 def verdict_of(signs: Signs, camera_quality: Mapping[str, float], photos: int) -> Verdict:
