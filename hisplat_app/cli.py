@@ -47,7 +47,11 @@ class Entry:
 
 COMMANDS = {
     "view": Entry(".commands.view", "View", "Two photos to a scene in the browser."),
-    "reconstruct": Entry(".commands.reconstruct", "Reconstruct", "Two photos to a scene file."),
+    "reconstruct": Entry(
+        ".commands.reconstruct",
+        "Reconstruct",
+        "Two photos, more, or a whole capture to a scene file.",
+    ),
     "render": Entry(".commands.render", "Render", "Pictures and videos of a scene file."),
     "export": Entry(".commands.export", "Export", "A scene file in other formats."),
     "evaluate": Entry(".evaluation", "Evaluate", "Measure quality on photos with known cameras."),

@@ -146,8 +146,11 @@ def test_unmatched_pixels_color_the_backdrop_unless_they_lie_before_it(scene, pu
     assert (red < 0.25).all() if own else (red > 0.9).all()
 
 
-def backdrop_of_a_fence(other_push: float) -> torch.Tensor:
-    """Middle colours of the first photo, all fence; the second is green, ``other_push`` as near."""
+def backdrop_of_a_fence(other_push: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Middle colours and opacities of the first photo, all red fence.
+
+    The second photo is green, ``other_push`` as near.
+    """
     cameras = cameras_in_a_row()
     images, _ = photograph(TWO_PLANES, cameras)
     prior = match_views(images, cameras)
@@ -159,15 +162,21 @@ def backdrop_of_a_fence(other_push: float) -> torch.Tensor:
     candidates[:, :, CANDIDATE_NAMES.index("background")] = 0.25
     trusted = torch.ones_like(prior.trusted)
     made = replace(prior, trusted=trusted, inverse_depth=depth, color=color, candidates=candidates)
-    return layered_stages(made, color, cameras)[1].color[0, 0]
+    middle = layered_stages(made, color, cameras)[1]
+    return middle.color[0, 0], middle.opacity[0, 0]
 
 
-def test_what_another_photo_sees_behind_a_surface_colors_the_backdrop_there():
-    seen_through = backdrop_of_a_fence(other_push=0.5)
+def test_what_another_photo_sees_behind_a_surface_colors_the_backdrop_there_and_makes_it_opaque():
     inner = (slice(4, -4), slice(8, -8))
-    assert (seen_through[(1, *inner)] > 0.9).all()
-    hidden = backdrop_of_a_fence(other_push=1.2)
-    assert (hidden[(0, *inner)] > 0.9).all()
+    settings = LayeredSettings()
+    color, opacity = backdrop_of_a_fence(other_push=0.5)
+    assert (color[(1, *inner)] > 0.9).all()
+    torch.testing.assert_close(
+        opacity[inner], torch.full_like(opacity[inner], settings.seen_middle_opacity)
+    )
+    color, opacity = backdrop_of_a_fence(other_push=1.2)
+    assert (color[(0, *inner)] > 0.9).all()
+    assert (opacity[inner] < settings.middle_opacity + 1e-3).all()
 
 
 def test_the_backdrop_is_nearer_only_where_no_photo_looks(scene):
