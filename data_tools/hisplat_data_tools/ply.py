@@ -100,10 +100,7 @@ def read_ply(path: Path | str) -> Gaussians:
         FileNotFoundError: if there is no such file.
         PlyError: if it is not a .ply, or one without Gaussians, or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    return from_ply_bytes(path.read_bytes(), str(path))
+    return from_ply_bytes(_content(path), str(path))
 
 
 def read_ply_points(path: Path | str) -> Float[np.ndarray, "n 3"]:
@@ -113,15 +110,19 @@ def read_ply_points(path: Path | str) -> Float[np.ndarray, "n 3"]:
         FileNotFoundError: if there is no such file.
         PlyError: if it is not a .ply, or one without vertices, or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    content, name = path.read_bytes(), str(path)
+    content, name = _content(path), str(path)
     vertices = _read_elements(_read_header(content, name), content, name).get("vertex")
     if vertices is None or not {"x", "y", "z"} <= set(vertices.dtype.names or ()):
         raise PlyError(f"{name} holds no points: expected vertices with x, y and z.")
     points = np.stack([vertices[axis].astype(np.float64) for axis in "xyz"], axis=1)
     return points[np.isfinite(points).all(axis=1)]
+
+
+def _content(path: Path | str) -> bytes:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    return path.read_bytes()
 
 
 def from_ply_bytes(content: bytes, name: str = "the file") -> Gaussians:

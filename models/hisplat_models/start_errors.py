@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .cameras import Cameras
 from .gaussians import Gaussians
+from .other_photos import Glimpses, glimpses
 from .prior_maps import pooled_maps, squash
 from .rendering import Renderer
 
@@ -65,17 +66,10 @@ def _elsewhere(
     px: Float[Tensor, "batch view"],
 ) -> Float[Tensor, "batch view 5 height width"]:
     """What the other views know of each pixel's start."""
-    height, width = mine.shape[-2:]
     maps = torch.cat([error, drawn_inverse[:, :, None]], dim=2)
-    points = cameras.positions[:, :, None, None] + cameras.rays(height, width) / mine[..., None]
-    points = points.flatten(2, 3)
     known = []
-    for view in range(mine.shape[1]):
-        total = torch.zeros_like(mine[:, :1].expand(-1, 5, -1, -1))
-        for other in range(mine.shape[1]):
-            if other != view:
-                seen = cameras[:, other].project(points[:, view])
-                total = total + _seen(maps[:, other], seen, px[:, other])
+    for seen in glimpses(cameras, mine, padding=0):
+        total = _seen(maps, seen, px).sum(dim=1)
         share = total[:, 4:]
         known.append(torch.cat([total[:, :4] / share.clamp_min(1), share], dim=1))
     others = max(mine.shape[1] - 1, 1)
@@ -83,19 +77,17 @@ def _elsewhere(
 
 
 def _seen(
-    maps: Float[Tensor, "batch 4 height width"],
-    seen: Float[Tensor, "batch n 3"],
-    px: Float[Tensor, "batch"],
-) -> Float[Tensor, "batch 5 height width"]:
-    """One view's maps at points that it sees, with a mask; 0 where it does not."""
-    b, _, height, width = maps.shape
-    x, y, depth = seen.unbind(-1)
-    inside = (x > 0) & (x < 1) & (y > 0) & (y < 1) & (depth > 0)
-    grid = torch.where(inside[..., None], seen[..., :2] * 2 - 1, 0.0)
+    maps: Float[Tensor, "batch view 4 height width"],
+    seen: Glimpses,
+    px: Float[Tensor, "batch view"],
+) -> Float[Tensor, "batch view 5 height width"]:
+    """Each other view's maps at places that it sees, with a mask; 0 where it does not."""
+    inside = seen.inside()
+    grid = torch.where(inside[..., None], seen.xy * 2 - 1, 0.0).flatten(0, 1)
     sampled = F.grid_sample(
-        maps, grid[:, None], mode="bilinear", padding_mode="border", align_corners=False
-    )[:, :, 0]
-    inverse = 1 / depth.where(inside, depth.new_ones(()))
-    before = squash((sampled[:, 3] - inverse)[:, None], px[:, None])
-    told = torch.cat([sampled[:, :3], before, torch.ones_like(before)], dim=1) * inside[:, None]
-    return told.reshape(b, 5, height, width)
+        maps.flatten(0, 1), grid, mode="bilinear", padding_mode="border", align_corners=False
+    ).unflatten(0, inside.shape[:2])
+    inverse = 1 / seen.depth.where(inside, seen.depth.new_ones(()))
+    before = squash(sampled[:, :, 3] - inverse, px)[:, :, None]
+    told = torch.cat([sampled[:, :, :3], before, torch.ones_like(before)], dim=2)
+    return told * inside[:, :, None]
